@@ -1,0 +1,9 @@
+//! Small types with meaning, shared by every floor. Values are in host order unless a name says otherwise.
+
+mod address;
+mod endpoint;
+mod ids;
+
+pub use address::{Ip, Mac, ParseAddressError, Prefix};
+pub use endpoint::{Endpoint, PortRange, Proto};
+pub use ids::{FrameLen, NetworkId, PortId, QueueId, Tick};
