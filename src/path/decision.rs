@@ -1,42 +1,65 @@
 //! What the lookups decided, before a byte is touched.
 
 use super::verdict::Reason;
-use crate::flow::Segment;
-use crate::frame::{IcmpError, L4, Packet, TcpFlags};
-use crate::units::{Endpoint, Ip, Mac, PortId, Proto};
+use crate::flow::Signal;
+use crate::frame::{EmbeddedL4, Fragment, IcmpError, L4, Packet};
+use crate::units::{Endpoint, Ip, Mac, PortId};
 
 /// The conversation that a packet belongs to, from its sender's side, under the names that it carries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
     pub src: Endpoint,
     pub dst: Endpoint,
-    /// What the packet says to the flow's clocks and entries.
-    pub segment: Segment,
-    /// The packet is an ICMP error, and this the flow that it embeds, turned round: state is read, never changed.
-    pub error: bool,
+    /// What the packet says to clocks and entries.
+    pub signal: Signal,
+    pub kind: Kind,
+}
+
+/// How a packet relates to its flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// It is one of the flow's own.
+    Own,
+    /// It asks for an echo.
+    EchoRequest,
+    /// It answers one.
+    EchoReply,
+    /// It is an ICMP error about the flow, which stands here turned round. State is read, never changed.
+    Error,
 }
 
 impl Flow {
     /// The flow of a packet. Errors if no flow accounts for it.
     #[inline]
     pub fn of(packet: &Packet) -> Result<Flow, Stop> {
-        let segment = match packet.l4 {
-            L4::Tcp { flags, .. } => tcp_segment(flags),
-            L4::Udp { .. } => Segment::Udp,
-            L4::EchoRequest { .. } | L4::EchoReply { .. } => Segment::Echo,
-            L4::Portless => Segment::Portless,
+        let (signal, kind) = match packet.l4 {
+            L4::Tcp { flags, .. } => (Signal::tcp(flags.0), Kind::Own),
+            L4::Udp { .. } | L4::Portless => (Signal::Datagram, Kind::Own),
+            L4::EchoRequest { .. } => (Signal::Datagram, Kind::EchoRequest),
+            L4::EchoReply { .. } => (Signal::Datagram, Kind::EchoReply),
             L4::IcmpError { embedded, .. } => {
-                return Ok(Flow { src: embedded.dst, dst: embedded.src, segment: Segment::Error, error: true });
+                // Errors are admitted as mid-connection packets of the flow that they embed.
+                let signal = if embedded.l4 == EmbeddedL4::Tcp { Signal::Segment } else { Signal::Datagram };
+                return Ok(Flow { src: embedded.dst, dst: embedded.src, signal, kind: Kind::Error });
             }
             L4::Icmp { .. } => return Err(Stop::Drop(Reason::IcmpUnrelated)),
             L4::Later => return Err(Stop::Drop(Reason::Fragment)),
         };
-        Ok(Flow { src: packet.src_endpoint(), dst: packet.dst_endpoint(), segment, error: false })
+        if packet.fragment != Fragment::Whole {
+            return Err(Stop::Drop(Reason::Fragment));
+        }
+        Ok(Flow { src: packet.src_endpoint(), dst: packet.dst_endpoint(), signal, kind })
     }
-}
 
-fn tcp_segment(flags: TcpFlags) -> Segment {
-    Segment::Tcp { syn: flags.syn(), ack: flags.ack(), fin: flags.fin(), rst: flags.rst() }
+    /// True if this packet opens a TCP connection.
+    pub fn opens(&self) -> bool {
+        self.signal == Signal::Syn && self.kind == Kind::Own
+    }
+
+    /// True for an ICMP error about the flow.
+    pub fn is_error(&self) -> bool {
+        self.kind == Kind::Error
+    }
 }
 
 /// Where a packet goes and the names that it goes under.
@@ -78,9 +101,4 @@ impl Stop {
             Stop::Drop(Reason::TooBig)
         }
     }
-}
-
-/// True for what a client block serves: protocols with ports.
-pub(super) fn block_serves(proto: Proto) -> bool {
-    proto.has_ports()
 }

@@ -1,13 +1,13 @@
 //! Where a container's packet goes. The order is the design's: own network, peers, own prefixes, wire, outside.
 
-use super::decision::{Flow, Stop};
+use super::decision::{Flow, Kind, Stop};
 use super::observe::{Found, Observer, Step};
 use super::verdict::Reason;
 use super::walk::{Walk, is_martian};
 use crate::frame::IcmpError;
-use crate::naming::{Binding, Container, Inside, Network, Outer, Wire, flow_hash};
+use crate::naming::{Binding, Inside, Network, Outer, Wire, flow_hash};
+use crate::table::Handle;
 use crate::units::{Endpoint, NetworkId};
-use crate::flow::Segment;
 
 /// A bound destination.
 #[derive(Clone, Copy, Debug)]
@@ -28,14 +28,15 @@ pub(super) enum Destination<'g> {
 /// Finds where `flow` goes that `container` in `network` sends.
 pub(super) fn find<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
+    own: NetworkId,
     network: &Network,
-    container: &Container,
+    container: Handle,
     flow: &Flow,
 ) -> Result<Destination<'g>, Stop> {
     let around = walk.cx.around;
     let hash = flow_hash(flow.src, flow.dst);
     let mut bound = false;
-    for id in around.networks.reachable_from(network.id) {
+    for &id in around.networks.lookups(own) {
         match walk.cx.names.outer(id, Inside(flow.dst), hash) {
             Outer::Found { binding, wire: Wire(wire) } => {
                 inside_step(walk, id, flow.dst, Found::Binding { name: wire, server: wire.ip });
@@ -52,11 +53,11 @@ pub(super) fn find<'g, O: Observer>(
             Outer::Unknown => inside_step(walk, id, flow.dst, Found::Unknown),
         }
     }
-    if bound || network.holds(flow.dst.ip) {
+    if bound || around.networks.in_prefixes(own, flow.dst.ip) {
         return Err(Stop::Refuse { reason: Reason::NoBinding, bound });
     }
     if let Some(server) = walk.cx.names.server(flow.dst.ip) {
-        return by_wire_name(walk, network, container, flow, server.local);
+        return by_wire_name(walk, own, network, container, flow, server.local);
     }
     if is_martian(flow.dst.ip) {
         return Err(Stop::Drop(Reason::Martian));
@@ -72,23 +73,24 @@ fn inside_step<O: Observer>(walk: &mut Walk<'_, '_, O>, network: NetworkId, name
 /// server's own services if the network is let to them.
 fn by_wire_name<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
+    own: NetworkId,
     network: &Network,
-    container: &Container,
+    container: Handle,
     flow: &Flow,
     local: bool,
 ) -> Result<Destination<'g>, Stop> {
     let around = walk.cx.around;
     let owned = !flow.dst.proto.has_ports() || around.owned.contains(flow.dst.port);
-    if owned && flow.segment != Segment::EchoRequest {
+    if owned && flow.kind != Kind::EchoRequest {
         if let Some(inner) = walk.cx.names.inner(Wire(flow.dst)) {
             let Inside(inside) = inner.inside;
             walk.step(Step::WireName { name: flow.dst, found: Found::Binding { name: inside, server: flow.dst.ip } });
             let binding = inner.binding;
-            let hairpin = walk.cx.names.container_of(binding).is_some_and(|owner| owner.is(container));
+            let hairpin = binding.container() == container;
             let reply = binding.is_block()
-                && around.networks.reachable(binding.network(), network.id)
-                && binding.network() != network.id
-                && !flow.segment.opens();
+                && around.networks.reachable(binding.network(), own)
+                && binding.network() != own
+                && !flow.opens();
             if hairpin || reply {
                 return Ok(Destination::Bound(Bound { binding, wire: flow.dst, by_wire_name: true }));
             }
@@ -99,7 +101,7 @@ fn by_wire_name<'g, O: Observer>(
             return Err(Stop::Refuse { reason: Reason::NoBinding, bound: false });
         }
     }
-    if local || !(network.services || flow.segment == Segment::EchoRequest) {
+    if local || !(network.services || flow.kind == Kind::EchoRequest) {
         return Err(Stop::Error { error: IcmpError::AdminProhibited, reason: Reason::ServerDenied });
     }
     outside(walk, network, flow)

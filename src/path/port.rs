@@ -1,6 +1,8 @@
 //! What the walk knows of a port, a server and its surroundings: fixed between two reloads.
 
-use crate::naming::Networks;
+use std::sync::Arc;
+
+use crate::naming::{ContainerId, Networks};
 use crate::units::{Ip, Mac, NetworkId, PortId, PortRange};
 
 /// An interface under the engine.
@@ -33,7 +35,7 @@ pub struct Access {
     /// The container's MAC, where the configuration pins it.
     pub pinned: Option<Mac>,
     /// The binding id of the container, where several share MAC and IP.
-    pub id: Option<String>,
+    pub id: Option<ContainerId>,
 }
 
 /// This server, its ports and its networks.
@@ -41,7 +43,7 @@ pub struct Access {
 pub struct Surroundings {
     /// Indexed by `PortId`.
     pub ports: Vec<Port>,
-    pub networks: Networks,
+    pub networks: Arc<Networks>,
     /// Our own ServerIPs, the first one first.
     pub servers: Vec<Ip>,
     /// The ports that belong to the engine, on every server alike.

@@ -5,7 +5,7 @@ use super::observe::{Observer, Step};
 use super::port::Role;
 use super::verdict::{Answer, Reason, Verdict};
 use super::walk::{Walk, answered};
-use crate::frame::{self, Frame, IcmpError, L4, Packet};
+use crate::frame::{self, Frame, IcmpError, L4, Packet, TcpFlags};
 use crate::naming::Midstream;
 use crate::units::Ip;
 
@@ -51,8 +51,8 @@ fn refuse<O: Observer>(
             tell(walk, frame, packet, from, IcmpError::HostUnreachable, reason)
         };
     };
-    let opens = flags.syn() && !flags.ack();
-    if flags.rst() || !(opens || midstream(walk) == Midstream::Reset) {
+    let opens = flags.opens();
+    if flags.has(TcpFlags::RST) || !(opens || midstream(walk) == Midstream::Reset) {
         return Verdict::Drop(reason);
     }
     if !walk.local.may_answer(walk.port, walk.cx.now) {
@@ -94,7 +94,7 @@ fn tell<O: Observer>(
     }
     let answer = match error {
         IcmpError::TimeExceeded => Answer::TimeExceeded,
-        IcmpError::HostUnreachable | IcmpError::PortUnreachable => Answer::Unreachable,
+        IcmpError::NetUnreachable | IcmpError::HostUnreachable | IcmpError::PortUnreachable => Answer::Unreachable,
         IcmpError::AdminProhibited => Answer::Prohibited,
         IcmpError::FragmentationNeeded { .. } => Answer::FragmentationNeeded,
     };
@@ -106,7 +106,9 @@ fn tell<O: Observer>(
 fn own_address<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Option<Ip> {
     let around = walk.cx.around;
     match &around.port(walk.port)?.role {
-        Role::Access(access) => around.networks.get(access.network)?.gateway_for(packet.src),
+        Role::Access(access) => {
+            around.networks.get(access.network)?.gateways.iter().copied().find(|ip| ip.is_v4() == packet.src.is_v4())
+        }
         Role::Uplink { .. } | Role::External => {
             let own = around.servers.iter().copied();
             own.clone().find(|&ip| ip == packet.dst).or_else(|| own.clone().find(|ip| ip.is_v4() == packet.src.is_v4()))

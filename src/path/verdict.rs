@@ -75,15 +75,42 @@ named_enum! {
 named_enum! {
     /// Why a frame was dropped.
     Reason {
-        // What the frame is.
-        /// Shorter than its headers say.
-        Truncated => "truncated",
-        /// A header contradicts itself or the length of the packet.
-        MalformedHeader => "malformed_header",
-        /// The IPv4 header checksum is wrong.
-        BadIpChecksum => "bad_ip_checksum",
-        /// A VLAN tag: carried by no port yet.
+        // What the frame is: first all that `Malformed` names, under the same words.
+        /// The bytes end within the Ethernet or IP header, or all headers do not lie in the first buffer.
+        Truncated => "malformed_truncated",
+        /// The frame has an 802.1Q or 802.1ad tag, which is not carried.
         VlanTagged => "vlan_tagged",
+        /// The IP version is not the one that the Ethernet type names.
+        BadVersion => "malformed_version",
+        /// The IPv4 header is shorter than 20 bytes or longer than the packet.
+        BadHeaderLength => "malformed_header_length",
+        /// The IP length is less than its header or more than the frame holds.
+        BadTotalLength => "malformed_total_length",
+        /// The IPv4 header's checksum is wrong (RFC 1812 section 5.2.2).
+        BadIpChecksum => "malformed_ip_checksum",
+        /// An IPv4 option's length is wrong (RFC 791 section 3.1).
+        BadOptions => "malformed_ip_options",
+        /// Tiny, overlapping or oversized fragments (RFC 1858, RFC 3128, RFC 791 section 3.2).
+        BadFragment => "malformed_fragment",
+        /// An IPv6 packet with an IPv4-mapped address (RFC 4942 section 2.2).
+        MappedAddress => "malformed_mapped_address",
+        /// IPv6 extension headers that do not fit, are out of order or too many.
+        BadExtensionHeader => "malformed_extension_header",
+        /// The TCP header does not fit, or its data offset is wrong (RFC 9293 section 3.1).
+        TcpHeader => "malformed_tcp_header",
+        /// The UDP header does not fit.
+        UdpHeader => "malformed_udp_header",
+        /// The UDP length is less than 8 or more than the packet holds (RFC 768).
+        UdpLength => "malformed_udp_length",
+        /// The ICMP header does not fit.
+        IcmpHeader => "malformed_icmp_header",
+        /// An ICMP error embeds less than an IP header and 8 bytes (RFC 792).
+        EmbeddedTruncated => "malformed_embedded_truncated",
+        /// An ICMP error embeds what no error may be about: not an IP header, a later fragment, an ICMP message that is no
+        /// query (RFC 1122 section 3.2.2).
+        EmbeddedHeader => "malformed_embedded_header",
+        /// An ARP packet that is not Ethernet and IPv4 (RFC 826).
+        Arp => "malformed_arp",
         /// Neither IP nor ARP.
         NotIp => "not_ip",
         /// Loose or strict source routing (RFC 7126 section 4.3 advises against it).
@@ -161,10 +188,44 @@ impl From<Malformed> for Reason {
     fn from(why: Malformed) -> Reason {
         match why {
             Malformed::Truncated => Reason::Truncated,
-            Malformed::BadIpChecksum => Reason::BadIpChecksum,
             Malformed::VlanTagged => Reason::VlanTagged,
-            Malformed::SourceRoute => Reason::SourceRoute,
-            _ => Reason::MalformedHeader,
+            Malformed::BadVersion => Reason::BadVersion,
+            Malformed::BadHeaderLength => Reason::BadHeaderLength,
+            Malformed::BadTotalLength => Reason::BadTotalLength,
+            Malformed::BadIpChecksum => Reason::BadIpChecksum,
+            Malformed::BadOptions => Reason::BadOptions,
+            Malformed::BadFragment => Reason::BadFragment,
+            Malformed::MappedAddress => Reason::MappedAddress,
+            Malformed::BadExtensionHeader => Reason::BadExtensionHeader,
+            Malformed::TcpHeader => Reason::TcpHeader,
+            Malformed::UdpHeader => Reason::UdpHeader,
+            Malformed::UdpLength => Reason::UdpLength,
+            Malformed::IcmpHeader => Reason::IcmpHeader,
+            Malformed::EmbeddedTruncated => Reason::EmbeddedTruncated,
+            Malformed::EmbeddedHeader => Reason::EmbeddedHeader,
+            Malformed::Arp => Reason::Arp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_reason_has_a_word_of_its_own() {
+        let words: HashSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), Reason::ALL.len());
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+        }
+    }
+
+    #[test]
+    fn a_malformed_frame_is_dropped_under_the_word_that_the_parser_has_for_it() {
+        for &why in Malformed::ALL {
+            assert_eq!(Reason::from(why).as_str(), why.as_str());
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Context<'g> {
     pub state: &'g State,
     pub hops: &'g NextHops,
     pub now: Tick,
+    /// Nothing is noted: no entry made, no clock touched, no container held. For `explain`.
+    pub dry_run: bool,
 }
 
 /// One walk under way.
@@ -81,7 +83,7 @@ fn ip<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>
         return Verdict::Drop(reason);
     }
     let decision = match &own.role {
-        Role::Access(access) => egress::decide(walk, own, access, packet),
+        Role::Access(access) => egress::decide(walk, access, packet),
         Role::Uplink { .. } | Role::External => ingress::decide(walk, packet),
     };
     match decision.and_then(|plan| on_the_way(walk, packet, plan)) {
@@ -105,11 +107,11 @@ fn on_the_way<'g, O: Observer>(
 ) -> Result<(Plan, Out<'g>), Stop> {
     let around = walk.cx.around;
     let (id, hop) = match plan.to {
-        To::Container { port, mac } => (port, NextHop::Ready { mac }),
+        To::Container { port, mac } => (port, NextHop::Ready { mac, uplink: None, mtu: None }),
         To::Underlay { ip, mac } => {
             let uplink = around.uplink.ok_or(Stop::Drop(Reason::NoUplink))?;
             let hop = walk.cx.hops.resolve(ip, mac);
-            walk.step(Step::NextHop { ip, mac: if let NextHop::Ready { mac } = hop { Some(mac) } else { None } });
+            walk.step(Step::NextHop { ip, mac: if let NextHop::Ready { mac, .. } = hop { Some(mac) } else { None } });
             (uplink, hop)
         }
     };
@@ -147,7 +149,7 @@ fn send<O: Observer>(
     };
     walk.step(Step::Rewritten { ttl: packet.ttl - 1, ip_id, checksum });
     match out.hop {
-        NextHop::Ready { mac } => {
+        NextHop::Ready { mac, .. } => {
             frame::set_macs(frame, mac, out.port.mac);
             Verdict::Forward { port: out.id }
         }
@@ -156,7 +158,6 @@ fn send<O: Observer>(
             Verdict::Hold { port: out.id, hop }
         }
         NextHop::NoRoute => Verdict::Drop(Reason::NoRoute),
-        NextHop::NoNeighbour => Verdict::Drop(Reason::NoNeighbour),
     }
 }
 
