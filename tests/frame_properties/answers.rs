@@ -1,10 +1,10 @@
 //! Answers made in place are the packets that etherparse builds.
 
 use proptest::prelude::*;
-use sixway::frame::{Frame, IcmpError, echo_reply, icmp_error, may_answer_with_error, tcp_reset};
+use sixway::frame::{Frame, IcmpError, echo_reply, icmp_error, may_answer_with_error, rewrite, tcp_reset};
 use sixway::units::Ip;
 
-use crate::spec::{CONTAINER_MAC, PORT_MAC, Spec, Transport, any_ip, any_spec, packet_of};
+use crate::spec::{CONTAINER_MAC, PORT_MAC, Spec, Transport, any_ip, any_rewrite, any_spec, packet_of};
 
 /// A packet from one host to one, with the address of the router that answers.
 fn any_answerable() -> impl Strategy<Value = (Spec, Ip)> {
@@ -145,5 +145,42 @@ proptest! {
             payload: Vec::new(),
         };
         prop_assert_eq!(frame.bytes(), reset.build_between(PORT_MAC, CONTAINER_MAC));
+    }
+}
+
+proptest! {
+    /// A second opinion: a whole TCP/IP stack accepts what leaves here.
+    #[test]
+    fn another_stack_accepts_rewritten_packets_and_answers((spec, from) in any_answerable(), with in any_rewrite(true)) {
+        use smoltcp::wire::{Icmpv4Packet, IpAddress, Ipv4Packet, TcpPacket, UdpPacket};
+        if !spec.is_v4() {
+            return Ok(());
+        }
+        let is_accepted = |bytes: &[u8]| {
+            let ip = Ipv4Packet::new_checked(&bytes[14..]).unwrap();
+            let (src, dst): (IpAddress, IpAddress) = (ip.src_addr().into(), ip.dst_addr().into());
+            ip.verify_checksum()
+                && match ip.next_header().into() {
+                    6 => TcpPacket::new_checked(ip.payload()).unwrap().verify_checksum(&src, &dst),
+                    17 => UdpPacket::new_checked(ip.payload()).unwrap().verify_checksum(&src, &dst),
+                    1 => Icmpv4Packet::new_checked(ip.payload()).unwrap().verify_checksum(),
+                    _ => true,
+                }
+        };
+        let bytes = spec.build();
+        let packet = packet_of(&mut bytes.clone());
+        let mut buf = buffer(&bytes, 64, 0);
+        let mut frame = Frame::new(&mut buf, 64, bytes.len());
+        rewrite(&mut frame, &packet, &with);
+        prop_assert!(is_accepted(frame.bytes()));
+        let mut buf = buffer(&bytes, 64, 0);
+        let mut frame = Frame::new(&mut buf, 64, bytes.len());
+        if tcp_reset(&mut frame, &packet) || echo_reply(&mut frame, &packet) {
+            prop_assert!(is_accepted(frame.bytes()));
+        }
+        let mut buf = buffer(&bytes, 64, 0);
+        let mut frame = Frame::new(&mut buf, 64, bytes.len());
+        prop_assert!(icmp_error(&mut frame, &packet, from, IcmpError::TimeExceeded));
+        prop_assert!(is_accepted(frame.bytes()));
     }
 }
