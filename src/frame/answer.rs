@@ -101,3 +101,47 @@ impl Header {
         header[24..].copy_from_slice(&self.dst.bits().to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Fragment, TcpFlags};
+    use crate::units::Mac;
+
+    #[test]
+    fn errors_are_never_about_errors_fragments_or_groups() {
+        let ip = |text: &str| text.parse().unwrap();
+        let packet = Packet {
+            src: ip("10.1.0.2"),
+            dst: ip("10.2.0.2"),
+            l4: L4::Tcp { src: 1, dst: 2, flags: TcpFlags::SYN },
+            l3_end: 54,
+            l3_at: 14,
+            l4_at: 34,
+            ip_id: 0,
+            eth_dst: Mac([2, 0, 0, 0, 0, 1]),
+            eth_src: Mac([2, 0, 0, 0, 0, 2]),
+            proto: Proto::TCP,
+            ttl: 1,
+            dscp_ecn: 0,
+            dont_fragment: false,
+            fragment: Fragment::Whole,
+            has_options: false,
+            source_route: false,
+        };
+        assert!(may_answer_with_error(&packet));
+        assert!(may_answer_with_error(&Packet { l4: L4::Icmp { kind: 13, code: 0 }, ..packet }));
+        for dst in ["224.0.0.1", "255.255.255.255"] {
+            assert!(!may_answer_with_error(&Packet { dst: ip(dst), ..packet }), "to {dst}");
+        }
+        for src in ["224.0.0.1", "255.255.255.255", "0.0.0.0", "127.0.0.1", "240.0.0.1"] {
+            assert!(!may_answer_with_error(&Packet { src: ip(src), ..packet }), "from {src}");
+        }
+        for src in ["::", "::1", "ff02::1"] {
+            assert!(!may_answer_with_error(&Packet { src: ip(src), dst: ip("fd00::2"), ..packet }), "from {src}");
+        }
+        assert!(!may_answer_with_error(&Packet { eth_dst: Mac::BROADCAST, ..packet }));
+        assert!(!may_answer_with_error(&Packet { l4: L4::Later, fragment: Fragment::Later, ..packet }));
+        assert!(!may_answer_with_error(&Packet { l4: L4::Icmp { kind: 5, code: 1 }, ..packet }), "a redirect");
+    }
+}

@@ -92,3 +92,66 @@ fn write(buf: &mut [u8], eth_dst: Mac, eth_src: Mac, operation: u8, sender: (Mac
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Parsed, parse};
+
+    /// Who has 169.254.1.1? Tell 10.1.0.2.
+    const REQUEST: [u8; 42] = [
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 2, 8, 6, // Ethernet
+        0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 10, 1, 0, 2, 0, 0, 0, 0, 0, 0, 169, 254, 1, 1,
+    ];
+    const OUR: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+    fn ip(text: &str) -> Ip {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_request_is_written_as_it_is_read() {
+        let mut buf = [0xee; 60];
+        let len = arp_request(&mut buf, Mac([2, 0, 0, 0, 0, 2]), ip("10.1.0.2"), ip("169.254.1.1"));
+        assert_eq!(buf[..len], REQUEST);
+        assert_eq!(arp_request(&mut buf[..41], OUR, Ip::UNSPECIFIED_V4, ip("10.1.0.2")), 0);
+    }
+
+    #[test]
+    fn the_reply_claims_the_target_for_our_mac() {
+        let mut buf = REQUEST.to_vec();
+        buf.resize(60, 0);
+        let mut frame = Frame::new(&mut buf, 0, 60);
+        let Ok(Parsed::Arp(request)) = parse(&frame) else { panic!() };
+        assert_eq!((request.operation, request.sender_ip), (ArpOperation::Request, ip("10.1.0.2")));
+        assert!(arp_reply(&mut frame, &request, OUR));
+        let expected = [
+            2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 9, 8, 6, // Ethernet
+            0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 9, 169, 254, 1, 1, 2, 0, 0, 0, 0, 2, 10, 1, 0, 2,
+        ];
+        assert_eq!(frame.bytes(), expected);
+        let Ok(Parsed::Arp(reply)) = parse(&frame) else { panic!() };
+        assert!(!arp_reply(&mut frame, &reply, OUR), "a reply is not answered");
+    }
+
+    #[test]
+    fn what_is_not_ethernet_and_ipv4_is_malformed() {
+        for (at, value) in [(15, 6), (16, 9), (18, 8), (19, 16)] {
+            let mut bytes = REQUEST;
+            bytes[at] = value;
+            assert_eq!(parse(&Frame::new(&mut bytes, 0, 42)), Err(Malformed::Arp));
+        }
+        assert_eq!(parse(&Frame::new(&mut REQUEST.clone(), 0, 41)), Err(Malformed::Arp));
+    }
+
+    #[test]
+    fn no_reply_goes_to_a_group_or_to_nobody() {
+        let mut bytes = REQUEST;
+        let mut frame = Frame::new(&mut bytes, 0, 42);
+        let Ok(Parsed::Arp(request)) = parse(&frame) else { panic!() };
+        for sender_mac in [Mac::BROADCAST, Mac::ZERO] {
+            assert!(!arp_reply(&mut frame, &Arp { sender_mac, ..request }, OUR));
+        }
+        assert_eq!(frame.bytes(), REQUEST);
+    }
+}

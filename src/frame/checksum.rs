@@ -142,3 +142,29 @@ pub const fn pseudo_header(src: Ip, dst: Ip, proto: Proto, len: u32) -> Sum {
 pub const fn update(stored: u16, delta: Sum) -> u16 {
     Sum(!stored as u64 + delta.0).checksum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_rfc_1071() {
+        let sum = of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!((sum.fold(), sum.checksum()), (0xddf2, 0x220d));
+    }
+
+    #[test]
+    fn the_example_of_rfc_1624() {
+        // Section 4: equation 2 would give 0xffff here.
+        assert_eq!(update(0xdd2f, Sum::ZERO.replace_u16(0x5555, 0x3285)), 0x0000);
+    }
+
+    #[test]
+    fn no_change_is_no_change() {
+        for stored in [0, 1, 0x8000, 0xfffe, 0xffff] {
+            assert_eq!(update(stored, Sum::ZERO), stored);
+        }
+        assert_eq!(Sum(u64::MAX).fold(), 0xffff);
+        assert_eq!(Sum(0x1_fffe_0001_ffff).fold(), 1, "the last carry makes another");
+    }
+}

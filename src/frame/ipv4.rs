@@ -117,3 +117,103 @@ fn has_source_route(mut options: &[u8]) -> Result<bool, Malformed> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Frame, L4, Parsed, parse};
+
+    /// Ethernet, then UDP 10.1.0.2:53 -> 10.2.0.2:54 of 10 bytes, with two bytes of padding.
+    const UDP: [u8; 46] = [
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, // Ethernet
+        0x45, 0, 0, 30, 0x12, 0x34, 0x40, 0, 64, 17, 0, 0, 10, 1, 0, 2, 10, 2, 0, 2, // IPv4
+        0, 53, 0, 54, 0, 10, 0, 0, 0xaa, 0xbb, // UDP
+        0, 0, // padding
+    ];
+
+    /// The packet with some bytes changed, and the IP checksum right for its `ihl` words.
+    fn udp_with(changes: &[(usize, u8)], ihl: usize) -> Vec<u8> {
+        let mut bytes = UDP.to_vec();
+        for &(at, value) in changes {
+            bytes[at] = value;
+        }
+        let sum = checksum::of(&bytes[14..14 + ihl * 4]).checksum().to_be_bytes();
+        bytes[24..26].copy_from_slice(&sum);
+        bytes
+    }
+
+    fn parsed(mut bytes: Vec<u8>) -> Result<Packet, Malformed> {
+        let len = bytes.len();
+        match parse(&Frame::new(&mut bytes, 0, len))? {
+            Parsed::Ip(packet) => Ok(packet),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_header_says_what_it_says() {
+        let packet = parsed(udp_with(&[], 5)).unwrap();
+        assert_eq!(packet.src_endpoint().to_string(), "udp 10.1.0.2:53");
+        assert_eq!(packet.dst_endpoint().to_string(), "udp 10.2.0.2:54");
+        assert_eq!((packet.ip_id, packet.ttl, packet.dont_fragment), (0x1234, 64, true));
+        assert_eq!((packet.l3_at, packet.l4_at, packet.l3_end), (14, 34, 44));
+        assert_eq!((packet.ip_len(), packet.l4_len()), (30, 10));
+    }
+
+    #[test]
+    fn each_broken_field_has_its_reason() {
+        use Malformed::*;
+        type Changes = &'static [(usize, u8)];
+        let cases: [(Changes, usize, Malformed); 10] = [
+            (&[(14, 0x55)], 5, BadVersion),
+            (&[(14, 0x44)], 5, BadHeaderLength),
+            (&[(14, 0x4f)], 5, BadHeaderLength),
+            (&[(17, 19)], 5, BadTotalLength),
+            (&[(17, 33)], 5, BadTotalLength),
+            (&[(17, 27)], 5, UdpHeader),
+            (&[(39, 11)], 5, UdpLength),
+            (&[(39, 7)], 5, UdpLength),
+            (&[(23, 6)], 5, TcpHeader),
+            (&[(14, 0x46), (34, 7), (35, 5), (37, 0)], 6, BadOptions),
+        ];
+        for (changes, ihl, reason) in cases {
+            assert_eq!(parsed(udp_with(changes, ihl)).unwrap_err(), reason, "{changes:?}");
+        }
+        let mut wrong = udp_with(&[], 5);
+        wrong[25] ^= 1;
+        assert_eq!(parsed(wrong).unwrap_err(), BadIpChecksum);
+        for len in 0..34 {
+            assert_eq!(parsed(udp_with(&[], 5)[..len].to_vec()).unwrap_err(), Truncated, "{len}");
+        }
+        assert_eq!(parsed(udp_with(&[(12, 0x81)], 5)).unwrap_err(), VlanTagged);
+        let mut not_ipv6 = udp_with(&[(12, 0x86), (13, 0xdd)], 5);
+        not_ipv6.resize(60, 0);
+        assert_eq!(parsed(not_ipv6).unwrap_err(), BadVersion);
+    }
+
+    #[test]
+    fn a_source_route_is_flagged() {
+        let lsrr = udp_with(&[(14, 0x46), (23, 50), (34, 131), (35, 3), (36, 4), (37, 0)], 6);
+        let packet = parsed(lsrr).unwrap();
+        assert!(packet.source_route && packet.has_options);
+        let record_route = udp_with(&[(14, 0x46), (23, 50), (34, 1), (35, 7), (36, 3), (37, 4)], 6);
+        let packet = parsed(record_route).unwrap();
+        assert!(!packet.source_route && packet.has_options);
+        assert_eq!(packet.l4, L4::Portless);
+    }
+
+    #[test]
+    fn fragments_are_told_apart_and_attacks_refused() {
+        // The UDP length of a first fragment is that of the whole.
+        let first = parsed(udp_with(&[(17, 28), (20, 0x20), (39, 99)], 5)).unwrap();
+        assert_eq!((first.fragment, first.dst_endpoint().port), (Fragment::First, 54));
+        let later = parsed(udp_with(&[(20, 0), (21, 1)], 5)).unwrap();
+        assert_eq!((later.fragment, later.l4, later.dst_endpoint().port), (Fragment::Later, L4::Later, 0));
+
+        let refused = |changes: &[(usize, u8)]| parsed(udp_with(changes, 5)).unwrap_err();
+        assert_eq!(refused(&[(20, 0x20)]), Malformed::BadFragment, "10 bytes in the middle");
+        assert_eq!(refused(&[(20, 0x1f), (21, 0xff)]), Malformed::BadFragment, "beyond 65535");
+        assert_eq!(refused(&[(20, 0), (21, 1), (23, 6)]), Malformed::BadFragment, "over a TCP header");
+        assert_eq!(refused(&[(17, 28), (20, 0x20), (23, 6)]), Malformed::TcpHeader, "tiny");
+    }
+}

@@ -128,3 +128,75 @@ fn walk_extensions(packet: &[u8], total_len: usize, mut chain: Chain) -> Result<
     }
     if is_extension(chain.proto.0) { Err(Malformed::BadExtensionHeader) } else { Ok(chain) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Frame, Parsed, parse};
+
+    /// An IPv6 packet fd00::1 -> fd00::2 whose headers after the fixed one are `tail`.
+    fn parsed(next: u8, tail: &[u8]) -> Result<Packet, Malformed> {
+        let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x6a, 0xb0, 0, 0];
+        bytes.extend([0, tail.len() as u8, next, 64]);
+        bytes.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        bytes.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        bytes.extend(tail);
+        let len = bytes.len();
+        match parse(&Frame::new(&mut bytes, 0, len))? {
+            Parsed::Ip(packet) => Ok(packet),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const UDP: [u8; 8] = [0, 53, 0, 54, 0, 8, 0x12, 0x34];
+
+    fn after(headers: &[[u8; 8]]) -> Vec<u8> {
+        [headers.concat(), UDP.to_vec()].concat()
+    }
+
+    #[test]
+    fn the_last_header_is_the_protocol() {
+        let plain = parsed(17, &UDP).unwrap();
+        assert_eq!(plain.dst_endpoint().to_string(), "udp [fd00::2]:54");
+        assert_eq!((plain.dscp_ecn, plain.l4_at, plain.has_options), (0xab, 54, false));
+
+        let headers = [[60, 0, 1, 4, 0, 0, 0, 0], [43, 0, 1, 4, 0, 0, 0, 0], [17, 0, 2, 1, 0, 0, 0, 0]];
+        let packet = parsed(0, &after(&headers)).unwrap();
+        assert_eq!((packet.l4_at, packet.has_options, packet.source_route), (78, true, true));
+        assert_eq!(packet.src_endpoint().to_string(), "udp [fd00::1]:53");
+        assert_eq!(parsed(59, &[]).unwrap().l4, L4::Portless);
+    }
+
+    #[test]
+    fn fragments_are_told_apart() {
+        let fragment =
+            |offset_more: [u8; 2]| parsed(44, &after(&[[17, 0, offset_more[0], offset_more[1], 0, 0, 0, 9]]));
+        assert_eq!(fragment([0, 0]).unwrap().fragment, Fragment::Whole, "atomic");
+        assert_eq!(fragment([0, 1]).unwrap().fragment, Fragment::First);
+        let later = fragment([0, 0x10]).unwrap();
+        assert_eq!((later.fragment, later.l4, later.proto), (Fragment::Later, L4::Later, Proto::UDP));
+    }
+
+    #[test]
+    fn chains_that_make_no_sense_are_refused() {
+        let options = |next| [next, 0, 1, 4, 0, 0, 0, 0];
+        let refused = |next, tail: &[u8]| parsed(next, tail).unwrap_err();
+        assert_eq!(refused(60, &after(&[options(0), options(17)])), Malformed::BadExtensionHeader, "hop-by-hop late");
+        assert_eq!(refused(60, &after(&[options(60); 7])), Malformed::BadExtensionHeader, "too many");
+        assert_eq!(refused(60, &after(&[[17, 9, 1, 4, 0, 0, 0, 0]])), Malformed::BadExtensionHeader, "too long");
+        let twice = [[44, 0, 0, 1, 0, 0, 0, 9], [17, 0, 0, 1, 0, 0, 0, 9]];
+        assert_eq!(refused(44, &after(&twice)), Malformed::BadExtensionHeader, "fragmented twice");
+    }
+
+    #[test]
+    fn a_mapped_address_is_refused() {
+        let mut bytes = [0_u8; 62];
+        bytes[12..22].copy_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
+        bytes[32..38].copy_from_slice(&[0xff, 0xff, 10, 1, 0, 2]);
+        bytes[38] = 0xfd;
+        bytes[54..].copy_from_slice(&UDP);
+        assert_eq!(parse(&Frame::new(&mut bytes, 0, 62)), Err(Malformed::MappedAddress));
+        bytes[32] = 0xfe;
+        assert!(parse(&Frame::new(&mut bytes, 0, 62)).is_ok());
+    }
+}
