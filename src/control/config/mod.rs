@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::naming::{Network, NetworkError, Networks, PairRule};
 use crate::units::{Ip, Mac};
 use mistake::Mistakes;
 use reader::Section;
 
 pub use engine::{Control, Engine, Poll};
 pub use mistake::{Mistake, Position};
-pub use neighbour::{Neighbour, Policy};
-pub use network::{Midstream, Network};
+pub use neighbour::Neighbour;
 pub use port::{Port, Role};
 pub use server::Server;
 
@@ -39,11 +39,9 @@ pub struct Config {
     /// In the order of the file, which gives ports their ids.
     pub ports: Vec<Port>,
     pub neighbours: Vec<Neighbour>,
-    pub policies: Vec<Policy>,
+    /// Every `[[policy]]`: explicit rules for pairs of networks.
+    pub rules: Vec<PairRule>,
 }
-
-/// Most networks that one configuration may have ([`crate::units::NetworkId`]).
-pub const MAX_NETWORKS: usize = 4096;
 
 impl Config {
     /// Reads and checks `file`. Relative paths in it are relative to its directory. Errors with every mistake, in
@@ -67,6 +65,14 @@ impl Config {
         let mistakes = mistakes.into_sorted();
         // A section that came back empty has said why.
         config.filter(|_| mistakes.is_empty()).ok_or(mistakes)
+    }
+
+    /// The networks with their policy worked out.
+    ///
+    /// # Errors
+    /// Names that are given twice or not at all; none that [`Config::parse`] lets through.
+    pub fn build_networks(&self) -> Result<Networks, NetworkError> {
+        Networks::new(self.networks.clone(), &self.rules)
     }
 
     /// The network called `name`.
@@ -107,7 +113,7 @@ fn read(file: &Path, root: &DeTable<'_>, mistakes: &mut Mistakes<'_>) -> Option<
         networks: networks.into_iter().map(network::Draft::finish).collect::<Option<_>>()?,
         ports: ports.into_iter().map(port::Draft::finish).collect::<Option<_>>()?,
         neighbours: neighbours.into_iter().map(neighbour::NeighbourDraft::finish).collect::<Option<_>>()?,
-        policies: policies.into_iter().map(neighbour::PolicyDraft::finish).collect::<Option<_>>()?,
+        rules: policies.into_iter().map(neighbour::PolicyDraft::finish).collect::<Option<_>>()?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use toml::Spanned;
 
+use crate::naming::{Action, PairRule};
 use crate::units::{Ip, Mac};
 
 use super::mistake::Mistakes;
@@ -16,14 +17,6 @@ pub struct Neighbour {
     pub mac: Mac,
 }
 
-/// One `[[policy]]`: whether containers of `from` may open connections to `to`. Pair rules come before groups.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Policy {
-    pub from: String,
-    pub to: String,
-    pub allow: bool,
-}
-
 pub(super) struct NeighbourDraft {
     ip: Option<Spanned<Ip>>,
     mac: Option<Spanned<Mac>>,
@@ -32,7 +25,7 @@ pub(super) struct NeighbourDraft {
 pub(super) struct PolicyDraft {
     from: Option<Spanned<String>>,
     to: Option<Spanned<String>>,
-    allow: Option<Spanned<bool>>,
+    action: Option<Spanned<Action>>,
 }
 
 impl NeighbourDraft {
@@ -42,8 +35,8 @@ impl NeighbourDraft {
 }
 
 impl PolicyDraft {
-    pub(super) fn finish(self) -> Option<Policy> {
-        Some(Policy { from: self.from?.into_inner(), to: self.to?.into_inner(), allow: self.allow?.into_inner() })
+    pub(super) fn finish(self) -> Option<PairRule> {
+        Some(PairRule { from: self.from?.into_inner(), to: self.to?.into_inner(), action: self.action?.into_inner() })
     }
 }
 
@@ -65,7 +58,7 @@ pub(super) fn read_policy(section: &mut Section<'_, '_, '_>) -> PolicyDraft {
     if !section.has("action") {
         section.missing("action", "\"allow\"");
     }
-    PolicyDraft { from, to, allow: section.choice("action", &[("allow", true), ("deny", false)]) }
+    PolicyDraft { from, to, action: section.choice("action", &[("allow", Action::Allow), ("deny", Action::Deny)]) }
 }
 
 pub(super) fn check(

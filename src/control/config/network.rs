@@ -2,37 +2,12 @@
 
 use toml::Spanned;
 
+use crate::naming::{Midstream, Network, Networks};
 use crate::units::{Ip, Prefix};
 
 use super::mistake::Mistakes;
 use super::reader::Section;
-use super::{MAX_NETWORKS, check_name, check_station};
-
-/// One `[[network]]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Network {
-    pub name: String,
-    /// The inside space. Bindings may also lie outside of it.
-    pub prefixes: Vec<Prefix>,
-    /// What containers use as their default router, at most one of each family.
-    pub gateways: Vec<Ip>,
-    /// True if its containers may reach the outside world.
-    pub outside: bool,
-    /// True if its containers may reach other servers' services by wire name.
-    pub services: bool,
-    /// Networks that it may reach, one way, in lookup order.
-    pub peers: Vec<String>,
-    /// Members of one group reach each other.
-    pub groups: Vec<String>,
-    pub midstream: Midstream,
-}
-
-/// What becomes of segments of connections that nobody holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Midstream {
-    Drop,
-    Reset,
-}
+use super::{check_name, check_station};
 
 /// A network as far as it could be read.
 pub(super) struct Draft {
@@ -90,8 +65,8 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Draft {
 }
 
 pub(super) fn check(networks: &[Draft], mistakes: &mut Mistakes<'_>) {
-    if let Some(name) = networks.get(MAX_NETWORKS).and_then(|network| network.name.as_ref()) {
-        mistakes.add(&name.span(), format!("there are more than {MAX_NETWORKS} networks"));
+    if let Some(name) = networks.get(Networks::MAX).and_then(|network| network.name.as_ref()) {
+        mistakes.add(&name.span(), format!("there are more than {} networks", Networks::MAX));
     }
     for (i, network) in networks.iter().enumerate() {
         let earlier = networks[..i].iter().filter_map(|other| other.name.as_ref());

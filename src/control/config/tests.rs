@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use crate::naming::{Action, Midstream};
+
 use super::*;
 
 const DESIGN: &str = r#"
@@ -78,7 +80,8 @@ fn the_example_of_the_design_is_understood() {
     let mac = Some("02:42:0a:01:00:02".parse().unwrap());
     assert_eq!(config.port("web1").unwrap().role, Role::Access { network: "blue".into(), mac, id: None });
     assert_eq!(config.neighbours.len(), 1);
-    assert!(!config.policies[0].allow);
+    assert_eq!(config.build_networks().unwrap().len(), 1);
+    assert!(config.rules[0].action == Action::Deny);
 }
 
 #[test]
