@@ -29,6 +29,15 @@ pub enum Via {
     Reject,
 }
 
+impl Via {
+    fn interface(self) -> Option<u32> {
+        match self {
+            Via::Link { interface } | Via::Gateway { interface, .. } => Some(interface),
+            Via::Reject => None,
+        }
+    }
+}
+
 /// Gathers routes and stations. Written and read by the control thread alone; workers get [`Fib::next_hops`].
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
@@ -95,6 +104,20 @@ impl Fib {
         self.stations.clear();
     }
 
+    /// Every station that is known by netlink: interface and address.
+    pub fn stations(&self) -> impl Iterator<Item = (u32, Ip)> {
+        self.stations.keys().map(|&(ip, interface)| (interface, ip))
+    }
+
+    /// The interface, of those that packets may leave by, on which `hop` must be asked for.
+    #[must_use]
+    pub fn interface_towards(&self, hop: Ip) -> Option<u32> {
+        let routes = self.routes.values().flatten().filter(|route| route.prefix.contains(hop));
+        let routes = routes.filter_map(|route| Some((route.prefix.family_len(), route.via.interface()?)));
+        let usable = routes.filter(|(_, interface)| self.interfaces.contains(interface));
+        usable.max_by_key(|&(length, _)| length).map(|(_, interface)| interface)
+    }
+
     /// What workers read.
     #[must_use]
     pub fn next_hops(&self) -> NextHops {
@@ -148,7 +171,7 @@ impl Fib {
         if let Some(router) = self.router {
             let default = best.values_mut().find(|(all, _)| all.family_len() == 0 && all.contains(router));
             if let Some((_, towards)) = default {
-                *towards = Towards::Gateway { gateway: router, interface: self.interface_of(router), mtu: None };
+                *towards = Towards::Gateway { gateway: router, interface: self.interface_towards(router), mtu: None };
             }
         }
         best.into_values().collect()
@@ -165,16 +188,6 @@ impl Fib {
             }
             _ => Towards::Nowhere,
         }
-    }
-
-    /// The interface whose link holds `ip`, by the longest prefix.
-    fn interface_of(&self, ip: Ip) -> Option<u32> {
-        let links = self.routes.values().flatten().filter(|route| route.prefix.contains(ip));
-        let links = links.filter_map(|route| match route.via {
-            Via::Link { interface } if self.interfaces.contains(&interface) => Some((route.prefix, interface)),
-            _ => None,
-        });
-        links.max_by_key(|(prefix, _)| prefix.family_len()).map(|(_, interface)| interface)
     }
 }
 
@@ -350,6 +363,8 @@ mod tests {
                 let dst = Ip::from_v6_octets(bits.to_be_bytes());
                 let longest = prefixes.iter().enumerate().filter(|(_, prefix)| prefix.contains(dst));
                 let longest = longest.max_by_key(|&(at, prefix)| (prefix.family_len(), at)).map(|(at, _)| at as u32);
+                let expected = longest.map_or(NextHop::NoRoute, |_| NextHop::Unresolved { hop: dst });
+                prop_assert_eq!(hops.resolve(dst, None), expected);
                 prop_assert_eq!(hops.interface_towards(dst), longest, "{}", dst);
             }
         }
