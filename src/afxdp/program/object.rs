@@ -50,8 +50,10 @@ impl Program {
     pub(super) fn load_with(kind: Kind, frags: bool, pins: Option<&Path>) -> Result<Program, EbpfError> {
         let (object, name, maps) = parts(kind, frags);
         let mut loader = EbpfLoader::new();
-        for (map, dir) in maps.iter().zip(std::iter::repeat(pins).flatten()) {
-            loader.map_pin_path(map, dir.join(map));
+        if let Some(dir) = pins {
+            for map in maps {
+                loader.map_pin_path(map, dir.join(map));
+            }
         }
         let mut ebpf = loader.load(object)?;
         set_role(&mut ebpf, kind)?;
