@@ -29,14 +29,20 @@ impl State {
         for &server in &self.layout.geometry.servers {
             for port in ports.first..=ports.last {
                 let Some(slot) = self.slot(server, Proto::ICMP, port) else { continue };
-                let translated = Entry(self.entries()[slot.index as usize].load(Relaxed)).is_live(Transport::Echo, now);
-                let warm = |side| self.admits(slot, side, Signal::Datagram, now);
-                if translated || warm(Side::Outside) || warm(Side::Peers) {
+                if self.expects_echo(slot, now) {
                     self.claim_echo(slot, now);
                 }
             }
         }
         true
+    }
+
+    /// True if replies with this identifier are ours: it is translated, or has lately been sent with.
+    #[must_use]
+    pub fn expects_echo(&self, slot: Slot, now: Tick) -> bool {
+        let translated = || Entry(self.entries()[slot.index as usize].load(Relaxed)).is_live(Transport::Echo, now);
+        let warm = |side| self.admits(slot, side, Signal::Datagram, now);
+        translated() || warm(Side::Outside) || warm(Side::Peers)
     }
 
     /// A request leaves by the port: its replies are ours for as long as they may come.

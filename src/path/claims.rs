@@ -3,7 +3,6 @@
 
 use super::port::Role;
 use super::walk::Context;
-use crate::flow::Signal;
 use crate::frame::{self, EmbeddedL4, Frame, L4, Packet, Parsed};
 use crate::naming::{Public, Wire};
 use crate::units::{Endpoint, Ip, Proto};
@@ -55,8 +54,7 @@ fn claims_destination(cx: &Context<'_>, external: bool, dst: Endpoint) -> bool {
 }
 
 fn claims_echo(cx: &Context<'_>, ip: Ip, proto: Proto, id: u16) -> bool {
-    let slot = cx.state.slot(ip, proto, id);
-    slot.is_some_and(|slot| cx.state.claims_echo(slot, Signal::Datagram, cx.now))
+    cx.state.slot(ip, proto, id).is_some_and(|slot| cx.state.expects_echo(slot, cx.now))
 }
 
 fn is_foreign_public(cx: &Context<'_>, ip: Ip) -> bool {

@@ -19,14 +19,15 @@ pub(super) fn identify<'g, O>(
         return Err(Reason::SpoofedSource);
     }
     let found = walk.cx.names.sender(access.network, mac, ip, access.id).ok_or(Reason::SpoofedSource)?;
-    let (handle, container) = found;
+    let (_, container) = found;
+    if !container.is_bound_here() {
+        return Err(Reason::SpoofedSource);
+    }
     match container.held_by() {
         Some((port, _)) if port == walk.port => Ok(found),
         Some(_) => Err(Reason::HeldElsewhere),
-        // The first packet of a pair: a moment to ask whether it belongs here at all.
-        None if !walk.cx.names.is_bound_here(handle) => Err(Reason::SpoofedSource),
         None if walk.cx.dry_run => Ok(found),
-        None if container.hold(walk.port, mac) == walk.port => Ok(found),
+        None if container.hold(walk.port, mac) => Ok(found),
         None => Err(Reason::HeldElsewhere),
     }
 }
@@ -34,13 +35,13 @@ pub(super) fn identify<'g, O>(
 /// Ports whose container the configuration pins hold it from the start. To be called whenever the mapping or the ports
 /// have changed.
 pub fn hold_pinned(names: &View<'_>, around: &Surroundings) {
-    for (handle, container) in names.all_containers() {
+    for (_, container) in names.all_containers().filter(|(_, container)| container.is_bound_here()) {
         let Some(mac) = container.mac() else { continue };
         let pins = |port: &Port| {
             let Role::Access(access) = &port.role else { return false };
             access.network == container.network() && access.pinned == Some(mac) && access.id == container.id()
         };
-        if let Some(index) = around.ports.iter().position(pins).filter(|_| names.is_bound_here(handle)) {
+        if let Some(index) = around.ports.iter().position(pins) {
             container.hold(PortId(index as u16), mac);
         }
     }

@@ -7,7 +7,7 @@ use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
 use super::{arp, egress, ingress, reply};
 use crate::flow::State;
-use crate::frame::{self, Frame, Packet, Parsed, Rewrite};
+use crate::frame::{self, ChecksumWork, Frame, Packet, Parsed, Rewrite};
 use crate::naming::View;
 use crate::neighbour::{NextHop, NextHops};
 use crate::units::{Ip, Mac, PortId, Tick};
@@ -144,7 +144,8 @@ fn send<O: Observer>(
             // An error travels against the flow that it embeds.
             let outer = Rewrite { src: Some((source, 0)), dst: Some((plan.dst.ip, 0)), ..headers };
             let embedded = Rewrite { src: headers.dst, dst: headers.src, decrement_ttl: false, ip_id: None };
-            frame::rewrite_error(frame, packet, &outer, &embedded)
+            frame::rewrite_error(frame, packet, &outer, &embedded);
+            ChecksumWork::Incremental
         }
     };
     walk.step(Step::Rewritten { ttl: packet.ttl - 1, ip_id, checksum });
