@@ -214,8 +214,11 @@ impl Outputs {
 impl Output {
     fn create(path: PathBuf) -> Result<Output, ReplayError> {
         let file = File::create(&path).map_err(|err| failed(&path, err))?;
-        let header =
-            PcapHeader { datalink: DataLink::ETHERNET, ts_resolution: TsResolution::NanoSecond, ..PcapHeader::default() };
+        let header = PcapHeader {
+            datalink: DataLink::ETHERNET,
+            ts_resolution: TsResolution::NanoSecond,
+            ..PcapHeader::default()
+        };
         let writer = PcapWriter::with_header(BufWriter::new(file), header).map_err(|err| unreadable(&path, &err))?;
         Ok(Output { path, writer })
     }

@@ -261,7 +261,17 @@ impl Container {
     pub(super) fn new(network: NetworkId, mac: Option<Mac>, ip: Ip, id: Option<ContainerId>, owner: u64) -> Container {
         let mac = mac.unwrap_or(Mac::ZERO);
         let zero = AtomicU32::default;
-        Container { ip, owner, id, held_by: AtomicU64::new(0), bindings: zero(), active: zero(), local: zero(), network, mac }
+        Container {
+            ip,
+            owner,
+            id,
+            held_by: AtomicU64::new(0),
+            bindings: zero(),
+            active: zero(),
+            local: zero(),
+            network,
+            mac,
+        }
     }
 
     /// The network that it belongs to.

@@ -31,9 +31,5 @@ pub(super) fn answer<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame:
     if own_address {
         return Verdict::Consume;
     }
-    if frame::arp_reply(frame, arp, own.mac) {
-        answered(walk.port, Answer::Arp)
-    } else {
-        Verdict::Drop(Reason::NoRoom)
-    }
+    if frame::arp_reply(frame, arp, own.mac) { answered(walk.port, Answer::Arp) } else { Verdict::Drop(Reason::NoRoom) }
 }

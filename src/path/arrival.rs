@@ -3,8 +3,8 @@
 
 use super::decision::{Flow, Plan, Stop, To};
 use super::destination::Bound;
-use super::source::{passes_native, pool};
 use super::observe::{Observer, Step};
+use super::source::{passes_native, pool};
 use super::verdict::Reason;
 use super::walk::Walk;
 use crate::flow::{Side, Slot};
@@ -16,8 +16,13 @@ use crate::units::{Endpoint, Ip};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sender<'g> {
     /// A container, under this wire name.
-    Bound { binding: &'g Binding, wire: Endpoint },
-    Outside { address: Endpoint },
+    Bound {
+        binding: &'g Binding,
+        wire: Endpoint,
+    },
+    Outside {
+        address: Endpoint,
+    },
 }
 
 /// Decides how a packet is delivered to a container on this server.
@@ -108,11 +113,16 @@ fn inside_destination<O>(
 /// speaks for the container there and takes its name; all others keep their source.
 fn error_source(packet: &Packet, flow: &Flow, from: &Sender<'_>, seen: Ip) -> Ip {
     let L4::IcmpError { kind, code, .. } = packet.l4 else { return packet.src };
-    let speaks_for_container = if packet.src.is_v4() { kind == 3 && matches!(code, 2 | 3) } else { kind == 1 && code == 4 };
+    let speaks_for_container =
+        if packet.src.is_v4() { kind == 3 && matches!(code, 2 | 3) } else { kind == 1 && code == 4 };
     match *from {
         // From a container next door: it has not been on the wire, where it would have taken the ServerIP.
         Sender::Bound { wire, .. } if packet.src == flow.src.ip && packet.src != wire.ip => {
-            if speaks_for_container { seen } else { wire.ip }
+            if speaks_for_container {
+                seen
+            } else {
+                wire.ip
+            }
         }
         Sender::Bound { wire, .. } if speaks_for_container && packet.src == wire.ip => seen,
         _ => packet.src,

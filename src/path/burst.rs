@@ -26,7 +26,8 @@ pub fn walk_burst(
     for (frame, parsed) in frames[..count].iter().zip(&mut parsed) {
         *parsed = frame::parse(frame);
     }
-    let packets = || parsed[..count].iter().filter_map(|p| if let Ok(Parsed::Ip(packet)) = p { Some(packet) } else { None });
+    let packets =
+        || parsed[..count].iter().filter_map(|p| if let Ok(Parsed::Ip(packet)) = p { Some(packet) } else { None });
     match cx.around.port(port).map(|port| &port.role) {
         Some(Role::Access(access)) => {
             let names = &cx.names;

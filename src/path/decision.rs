@@ -86,9 +86,15 @@ pub(super) enum Stop {
     /// The engine answers an echo request itself.
     Echo,
     /// Nobody holds the destination: a reset, or unreachable (design section 1).
-    Refuse { reason: Reason, bound: bool },
+    Refuse {
+        reason: Reason,
+        bound: bool,
+    },
     /// An ICMP error.
-    Error { error: IcmpError, reason: Reason },
+    Error {
+        error: IcmpError,
+        reason: Reason,
+    },
 }
 
 impl Stop {

@@ -107,7 +107,11 @@ fn by_wire_name<'g, O: Observer>(
     outside(walk, network, flow)
 }
 
-fn outside<'g, O: Observer>(walk: &mut Walk<'_, '_, O>, network: &Network, flow: &Flow) -> Result<Destination<'g>, Stop> {
+fn outside<'g, O: Observer>(
+    walk: &mut Walk<'_, '_, O>,
+    network: &Network,
+    flow: &Flow,
+) -> Result<Destination<'g>, Stop> {
     walk.step(Step::Outside { ip: flow.dst.ip });
     if network.outside {
         Ok(Destination::Outside)

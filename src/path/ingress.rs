@@ -40,11 +40,7 @@ pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, packet: &Packet) -
 }
 
 /// Whose packet it is. Wire names are accepted from known bindings only, and nobody out there has an inside address.
-fn sender<'g, O: Observer>(
-    walk: &mut Walk<'_, 'g, O>,
-    src: Endpoint,
-    receiver: NetworkId,
-) -> Result<Sender<'g>, Stop> {
+fn sender<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, src: Endpoint, receiver: NetworkId) -> Result<Sender<'g>, Stop> {
     let around = walk.cx.around;
     // No container answers echo on the wire: a reply, and its identifier with it, is the server's own.
     if src.proto.is_echo() {

@@ -24,9 +24,9 @@ mod verdict;
 mod walk;
 mod worker_state;
 
+pub use burst::{BURST, walk_burst};
 pub use claims::claims;
 pub use holder::hold_pinned;
-pub use burst::{BURST, walk_burst};
 pub use observe::{Found, Observer, Silent, SourceName, Step};
 pub use port::{Access, Port, Role, Surroundings};
 pub use verdict::{Answer, Reason, Verdict};

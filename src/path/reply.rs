@@ -58,16 +58,14 @@ fn refuse<O: Observer>(
     if !walk.local.may_answer(walk.port, walk.cx.now) {
         return Verdict::Drop(Reason::RateLimited);
     }
-    if frame::tcp_reset(frame, packet) {
-        answered(walk.port, Answer::Reset)
-    } else {
-        Verdict::Drop(Reason::NoRoom)
-    }
+    if frame::tcp_reset(frame, packet) { answered(walk.port, Answer::Reset) } else { Verdict::Drop(Reason::NoRoom) }
 }
 
 fn midstream<O>(walk: &Walk<'_, '_, O>) -> Midstream {
     match walk.cx.around.port(walk.port).map(|port| &port.role) {
-        Some(Role::Access(access)) => walk.cx.around.networks.get(access.network).map_or(Midstream::Drop, |n| n.midstream),
+        Some(Role::Access(access)) => {
+            walk.cx.around.networks.get(access.network).map_or(Midstream::Drop, |n| n.midstream)
+        }
         _ => Midstream::Drop,
     }
 }

@@ -181,5 +181,9 @@ pub(super) fn is_martian(ip: Ip) -> bool {
 
 /// True for multicast and limited-broadcast destinations.
 pub(super) fn is_multicast(ip: Ip) -> bool {
-    if ip.is_v4() { (224..240).contains(&(ip.v4_bits() >> 24)) || ip.v4_bits() == u32::MAX } else { ip.bits() >> 120 == 0xff }
+    if ip.is_v4() {
+        (224..240).contains(&(ip.v4_bits() >> 24)) || ip.v4_bits() == u32::MAX
+    } else {
+        ip.bits() >> 120 == 0xff
+    }
 }

@@ -101,16 +101,20 @@ fn a_spoofed_source_is_dropped_and_counted() {
             raw::udp((raw::mac("02:42:0a:00:00:03"), gateway), ([10, 0, 0, 1].into(), 32800), target, b"spoof"),
         ),
     ] {
-        let before = lab.engine(1).drops(Some("alice"), "spoofed");
+        let before = spoofed(&mut lab);
         injector.send(&frame);
-        until(&format!("a spoofed packet counted: {why}"), SOON, || {
-            (lab.engine(1).drops(Some("alice"), "spoofed") == before + 1).then_some(())
-        });
+        until(&format!("a spoofed packet counted: {why}"), SOON, || (spoofed(&mut lab) == before + 1).then_some(()));
     }
     // a packet of alice's own crosses after them: whatever was forwarded would have been seen before it
     injector.send(&raw::udp((alice, gateway), ([10, 0, 0, 1].into(), 32800), target, b"honest"));
     capture.until("alice's own packet", |seen| seen.bytes.ends_with(b"honest"));
     assert!(capture.packets().iter().all(|seen| !seen.bytes.ends_with(b"spoof")), "{:?}", capture.packets());
+}
+
+/// What alice sent under a name that nobody has, or that another port holds.
+fn spoofed(lab: &mut Lab) -> u64 {
+    let engine = lab.engine(1);
+    engine.drops(Some("alice"), "spoofed_source") + engine.drops(Some("alice"), "held_elsewhere")
 }
 
 /// green can't reach blue's services by their wire names: the class of an address depends on who asks.
