@@ -94,14 +94,23 @@ pub fn enter(namespace: &File) {
 
 /// Removes what labs of processes that are no more have left behind.
 pub fn remove_abandoned() {
-    let Ok(entries) = fs::read_dir("/run/netns") else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix("sixway-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            remove(&name);
-        }
+    let names = |directory: &Path| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| abandoned(name))
+    };
+    names(Path::new("/run/netns")).for_each(|name| remove(&name));
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for lab in names(&std::env::temp_dir()).map(|name| std::env::temp_dir().join(name)) {
+        let points = mounts.lines().filter_map(|mount| mount.split(' ').nth(1));
+        points.filter(|point| Path::new(point).starts_with(&lab)).for_each(|point| quietly("umount", &["-l", point]));
+        let _ = fs::remove_dir_all(lab);
     }
+}
+
+/// True for `sixway-PID-…` of a process that is no more.
+fn abandoned(name: &str) -> bool {
+    let owner = name.strip_prefix("sixway-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+    owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
 fn remove(name: &str) {
