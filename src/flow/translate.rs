@@ -91,6 +91,7 @@ impl State {
         now: Tick,
     ) -> Result<u16, Refused> {
         let search = self.search(pool, inside_port, remote);
+        let mut was_full = false;
         for _ in 0..ATTEMPTS {
             let done = match self.plan(&search, signal, now) {
                 Plan::Use { offset, old, next } => {
@@ -113,6 +114,11 @@ impl State {
                 }
                 Plan::FinishOverlap { record } => {
                     self.confirm_overlap(&search.of(record.entry), record, now);
+                    None
+                }
+                // The last room may just have gone to this very flow, by another worker: then it is found at the next look.
+                Plan::Refuse(Refused::Exhausted) if !was_full => {
+                    was_full = true;
                     None
                 }
                 Plan::Refuse(why) => return Err(why),
