@@ -1,1 +1,5 @@
-fn main() {}
+//! The `sixway` command.
+
+fn main() -> std::process::ExitCode {
+    sixway::cli::main()
+}

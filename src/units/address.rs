@@ -197,6 +197,24 @@ impl Prefix {
         ip.is_v4() == self.ip.is_v4() && ip.0 & self.mask() == self.ip.0
     }
 
+    /// The lowest address in the prefix: the one that it is written with.
+    #[must_use]
+    pub fn first(self) -> Ip {
+        self.ip
+    }
+
+    /// The highest address in the prefix.
+    #[must_use]
+    pub fn last(self) -> Ip {
+        Ip(self.ip.0 | !self.mask())
+    }
+
+    /// True if some address lies in both.
+    #[must_use]
+    pub fn overlaps(self, other: Prefix) -> bool {
+        self.contains(other.ip) || other.contains(self.ip)
+    }
+
     /// The prefix length as its family writes it.
     #[must_use]
     pub fn family_len(self) -> u8 {
@@ -250,6 +268,9 @@ mod tests {
         assert!(all_v6.contains(ip("fd00::1")) && !all_v6.contains(ip("10.0.0.1")));
         let all_v4: Prefix = "0.0.0.0/0".parse().unwrap();
         assert!(all_v4.contains(ip("10.0.0.1")) && !all_v4.contains(ip("fd00::1")));
+        assert_eq!((ten.first(), ten.last()), (ip("10.0.0.0"), ip("10.255.255.255")));
+        assert_eq!((all_v4.first(), all_v4.last()), (ip("0.0.0.0"), ip("255.255.255.255")));
+        assert!(all_v4.overlaps(ten) && ten.overlaps(all_v4) && !all_v6.overlaps(ten));
         assert!("10.0.0.1/8".parse::<Prefix>().is_err() && "10.0.0.0/33".parse::<Prefix>().is_err());
     }
 }

@@ -1,0 +1,214 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::control::config::SOCKET;
+use crate::units::{Ip, Proto};
+
+/// A userspace packet-forwarding appliance: containers keep their (IP, port) wherever they run.
+#[derive(Parser, Debug)]
+#[command(name = "sixway", version, arg_required_else_help = true)]
+pub struct Arguments {
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run the engine, in the foreground
+    Run(Run),
+    /// Validate configuration and mapping: every mistake, with file, line and column
+    Check(ConfigFile),
+    /// Say whether this host will do, and what to change where it will not
+    Doctor(ConfigFile),
+    /// Run the engine over captures
+    Replay(Replay),
+    /// Show what would happen to a packet, step by step
+    Explain(Explain),
+    /// Show a running engine's counters
+    Stats(Stats),
+    /// Remove the pinned XDP programs for good
+    Detach(Detach),
+}
+
+/// The configuration that a command is about.
+#[derive(Args, Debug)]
+pub struct ConfigFile {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Do nothing but keep the engine's descriptors while it is replaced
+    #[arg(long)]
+    pub holder: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Replay {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// What arrives at a port; may be given once for each port
+    #[arg(long = "in", value_name = "PORT=FILE.pcap", required = true)]
+    pub inputs: Vec<Capture>,
+    /// Where to write PORT.pcap for every port, and host/PORT.pcap for what goes to the kernel
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// A port and the capture of what arrives there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Capture {
+    pub port: String,
+    pub file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// The configuration whose engine is asked about, with empty state
+    #[arg(long, value_name = "FILE", required_unless_present = "socket", conflicts_with = "socket")]
+    pub config: Option<PathBuf>,
+    /// The control socket of the running engine to ask
+    #[arg(long, value_name = "SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// The port at which the packet arrives
+    #[arg(long, value_name = "PORT")]
+    pub port: String,
+    /// tcp, udp, icmp, esp, ah, gre, sctp or a protocol number
+    #[arg(value_name = "PROTO", value_parser = parse_proto)]
+    pub proto: Proto,
+    /// Where it comes from; for icmp the port is the echo identifier
+    #[arg(value_name = "SRC:PORT")]
+    pub src: Socket,
+    /// Where it goes
+    #[arg(value_name = "DST:PORT")]
+    pub dst: Socket,
+}
+
+/// An address with its port: `10.1.0.2:80`, `[fd00::1]:80`, or an address alone for portless protocols.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Socket {
+    pub ip: Ip,
+    /// 0 where none was given.
+    pub port: u16,
+}
+
+#[derive(Args, Debug)]
+pub struct Stats {
+    /// The engine's control socket
+    #[arg(long, value_name = "SOCKET", default_value = SOCKET, conflicts_with = "config")]
+    pub socket: PathBuf,
+    /// The configuration that names the control socket
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Detach {
+    /// The configuration that names the pin directory
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl FromStr for Capture {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Capture, &'static str> {
+        let (port, file) = text.split_once('=').ok_or("expected PORT=FILE.pcap")?;
+        if port.is_empty() || file.is_empty() {
+            return Err("expected PORT=FILE.pcap");
+        }
+        Ok(Capture { port: port.to_owned(), file: file.into() })
+    }
+}
+
+impl FromStr for Socket {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Socket, &'static str> {
+        const EXPECTED: &str = "expected ADDRESS:PORT like 10.1.0.2:80 or [fd00::1]:80, or an address";
+        if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
+            return Ok(Socket { ip: socket.ip().into(), port: socket.port() });
+        }
+        let alone = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        alone.parse().map(|ip| Socket { ip, port: 0 }).map_err(|_| EXPECTED)
+    }
+}
+
+fn parse_proto(text: &str) -> Result<Proto, &'static str> {
+    Ok(match text {
+        "tcp" => Proto::TCP,
+        "udp" => Proto::UDP,
+        "icmp" => Proto::ICMP,
+        "icmpv6" => Proto::ICMPV6,
+        "esp" => Proto::ESP,
+        "ah" => Proto::AH,
+        "gre" => Proto::GRE,
+        "sctp" => Proto::SCTP,
+        number => Proto(number.parse().map_err(|_| "expected tcp, udp, icmp, esp, ah, gre, sctp or a number")?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(line: &str) -> Result<Arguments, clap::error::ErrorKind> {
+        Arguments::try_parse_from(line.split_whitespace()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_commands_of_the_design_are_understood() {
+        for line in [
+            "sixway run --config host.toml",
+            "sixway run --config host.toml --holder",
+            "sixway check --config host.toml --json",
+            "sixway --json doctor --config host.toml",
+            "sixway replay --config host.toml --in web1=a.pcap --in uplink=b.pcap --out dir",
+            "sixway explain --config host.toml --port web1 tcp 10.1.0.2:4000 10.2.0.2:80",
+            "sixway explain --socket /run/s.sock --port web1 esp 10.1.0.2 [fd00::2]",
+            "sixway stats",
+            "sixway stats --socket /run/s.sock --json",
+            "sixway detach",
+            "sixway detach --config host.toml",
+        ] {
+            assert!(arguments(line).is_ok(), "{line}: {:?}", arguments(line));
+        }
+    }
+
+    #[test]
+    fn bad_usage_is_told_from_a_no() {
+        for line in [
+            "sixway check",
+            "sixway replay --config host.toml --out dir",
+            "sixway replay --config host.toml --in web1 --out dir",
+            "sixway explain --port web1 tcp 10.1.0.2:4000 10.2.0.2:80",
+            "sixway explain --config c --socket s --port web1 tcp 10.1.0.2:4000 10.2.0.2:80",
+            "sixway explain --config c --port web1 tpc 10.1.0.2:4000 10.2.0.2:80",
+            "sixway explain --config c --port web1 tcp 10.1.0.2:400000 10.2.0.2:80",
+            "sixway fly",
+        ] {
+            assert!(arguments(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_end_of_a_conversation_is_an_address_with_or_without_a_port() {
+        let socket = |text: &str| text.parse::<Socket>().map(|s| (s.ip.to_string(), s.port));
+        assert_eq!(socket("10.1.0.2:80"), Ok(("10.1.0.2".into(), 80)));
+        assert_eq!(socket("[fd00::1]:80"), Ok(("fd00::1".into(), 80)));
+        assert_eq!(socket("10.1.0.2"), Ok(("10.1.0.2".into(), 0)));
+        assert_eq!(socket("fd00::1"), Ok(("fd00::1".into(), 0)));
+        assert!(socket("10.1.0.2:").is_err() && socket("web:80").is_err());
+    }
+}

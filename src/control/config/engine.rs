@@ -1,0 +1,100 @@
+//! `[engine]` and `[control]`: how the engine runs and how it is spoken to.
+
+use std::path::{Path, PathBuf};
+
+use crate::units::Ip;
+
+use super::reader::Section;
+
+/// `[engine]`: cores, polling and what outlives the process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Engine {
+    /// The cores to pin workers to, one worker each. Empty: one worker, not pinned.
+    pub cores: Vec<u32>,
+    pub poll: Poll,
+    /// The state file; `None` means [`Engine::state_file`]'s default.
+    pub state: Option<PathBuf>,
+    /// Where the XDP programs are pinned: a directory on a bpffs.
+    pub pin_dir: PathBuf,
+}
+
+/// How workers wait for packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Poll {
+    /// Spin, then sleep in poll(2) when idle.
+    Adaptive,
+    /// Never sleep.
+    Busy,
+}
+
+/// `[control]`: the control socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Control {
+    pub socket: PathBuf,
+    /// The group that may read; `None`: only the engine's own user.
+    pub read_group: Option<String>,
+    /// The group that may also change things.
+    pub write_group: Option<String>,
+}
+
+/// Default of `[control] socket`.
+pub const SOCKET: &str = "/run/sixway/control.sock";
+const PIN_DIR: &str = "/sys/fs/bpf/sixway";
+const STATE_DIR: &str = "/run/sixway";
+/// Most workers: far more than one host's NICs have queues for.
+const MAX_CORES: u32 = 4096;
+
+impl Engine {
+    /// The state file: as configured, else `/run/sixway/<network namespace>-<ServerIP>.state`, where the namespace is
+    /// given by the inode number of `/proc/self/ns/net`.
+    #[must_use]
+    pub fn state_file(&self, network_namespace: u64, server: Ip) -> PathBuf {
+        let default = || Path::new(STATE_DIR).join(format!("{network_namespace}-{server}.state"));
+        self.state.clone().unwrap_or_else(default)
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Engine {
+        Engine { cores: Vec::new(), poll: Poll::Adaptive, state: None, pin_dir: PIN_DIR.into() }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Control {
+        Control { socket: SOCKET.into(), read_group: None, write_group: None }
+    }
+}
+
+pub(super) fn read_engine(section: &mut Section<'_, '_, '_>, directory: &Path) -> Option<Engine> {
+    let cores = section.integers("cores", 0..=MAX_CORES - 1);
+    for (i, core) in cores.iter().flatten().enumerate() {
+        if cores.iter().flatten().take(i).any(|other| other == core) {
+            section.mistakes.add(&core.span(), format!("core {} is given twice", core.get_ref()));
+        }
+    }
+    let poll = section.choice("poll", &[("adaptive", Poll::Adaptive), ("busy", Poll::Busy)]);
+    let state = section.text("state");
+    let pin_dir = section.text("pin_dir");
+    Some(Engine {
+        cores: cores.unwrap_or_default().into_iter().map(|core| core.into_inner()).collect(),
+        poll: poll.map_or(Poll::Adaptive, |poll| poll.into_inner()),
+        state: state.map(|path| directory.join(path.into_inner())),
+        pin_dir: pin_dir.map_or(PIN_DIR.into(), |path| directory.join(path.into_inner())),
+    })
+}
+
+pub(super) fn read_control(section: &mut Section<'_, '_, '_>, directory: &Path) -> Option<Control> {
+    let socket = section.text("socket");
+    // sockaddr_un.sun_path, its closing NUL included (unix(7)).
+    if let Some(path) = socket.as_ref().filter(|path| directory.join(path.get_ref()).as_os_str().len() > 107) {
+        section.mistakes.add(&path.span(), "`socket` is longer than the 107 bytes of a Unix socket's path");
+    }
+    let read_group = section.text("read_group");
+    let write_group = section.text("write_group");
+    Some(Control {
+        socket: socket.map_or(SOCKET.into(), |path| directory.join(path.into_inner())),
+        read_group: read_group.map(|group| group.into_inner()),
+        write_group: write_group.map(|group| group.into_inner()),
+    })
+}

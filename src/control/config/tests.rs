@@ -1,0 +1,239 @@
+use std::path::Path;
+
+use crate::naming::{Action, Midstream};
+
+use super::*;
+
+const DESIGN: &str = r#"
+[server]
+ip = "192.168.50.1"
+ports = "20480-59903"
+mapping = "mapping.sixway"
+router = "192.168.50.254"
+
+[engine]
+cores = [1]
+poll = "busy"
+
+[control]
+socket = "/run/sixway/control.sock"
+read_group = "adm"
+
+[[network]]
+name = "blue"
+prefixes = ["10.0.0.0/8"]
+gateway = "169.254.1.1"
+outside = true
+services = false
+peers = []
+groups = []
+midstream = "reset"
+
+[[port]]
+name = "uplink"
+interface = "eth1"
+role = "uplink"
+address = "02:00:00:00:00:01"
+mtu = 1500
+
+[[port]]
+name = "web1"
+interface = "veth-web1"
+role = "access"
+network = "blue"
+mac = "02:42:0a:01:00:02"
+
+[[neighbour]]
+ip = "192.168.50.254"
+mac = "02:00:00:00:00:fe"
+
+[[policy]]
+from = "blue"
+to = "blue"
+action = "deny"
+"#;
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    Config::parse(Path::new("/etc/sixway/host.toml"), text)
+        .map_err(|mistakes| mistakes.iter().map(Mistake::to_string).collect())
+}
+
+#[test]
+fn the_example_of_the_design_is_understood() {
+    let config = parse(DESIGN).unwrap();
+    assert_eq!(config.server.ips, ["192.168.50.1".parse().unwrap()]);
+    assert_eq!(config.server.ports.to_string(), "20480-59903");
+    assert_eq!(config.server.mapping, Path::new("/etc/sixway/mapping.sixway"));
+    assert_eq!(config.server.mapping_at, Position { line: 5, column: 11 });
+    assert_eq!(config.server.router, Some("192.168.50.254".parse().unwrap()));
+    assert_eq!(config.server.quarantine_s, 60);
+    assert_eq!(config.engine.cores, [1]);
+    assert_eq!(config.engine.poll, Poll::Busy);
+    assert_eq!(config.engine.pin_dir, Path::new("/sys/fs/bpf/sixway"));
+    assert_eq!(config.control.read_group.as_deref(), Some("adm"));
+    let blue = config.network("blue").unwrap();
+    assert_eq!(blue.prefixes, ["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!(blue.gateways, ["169.254.1.1".parse().unwrap()]);
+    assert!(blue.outside && !blue.services && blue.midstream == Midstream::Reset);
+    assert_eq!(config.port("uplink").unwrap().role, Role::Uplink { external: false, arp: false });
+    assert_eq!(config.port("uplink").unwrap().mtu, Some(1500));
+    let mac = Some("02:42:0a:01:00:02".parse().unwrap());
+    assert_eq!(config.port("web1").unwrap().role, Role::Access { network: "blue".into(), mac, id: None });
+    assert_eq!(config.neighbours.len(), 1);
+    assert_eq!(config.build_networks().unwrap().len(), 1);
+    assert!(config.rules[0].action == Action::Deny);
+}
+
+#[test]
+fn a_server_alone_is_a_configuration() {
+    let config =
+        parse("[server]\nips = [\"10.0.0.1\", \"fd00::1\"]\nports = \"20480-20735\"\nmapping = \"/m\"\n").unwrap();
+    assert_eq!(config.engine, Engine::default());
+    assert_eq!(config.control.socket, Path::new("/run/sixway/control.sock"));
+    assert_eq!(config.server.mapping, Path::new("/m"));
+    let state = config.engine.state_file(4_026_531_840, config.server.ips[0]);
+    assert_eq!(state, Path::new("/run/sixway/4026531840-10.0.0.1.state"));
+}
+
+/// The design's example with one text replaced; the mistakes that it then has, without the file's name.
+fn mistakes_with(old: &str, new: &str) -> Vec<String> {
+    assert_eq!(DESIGN.matches(old).count(), 1, "{old}");
+    let mistakes = parse(&DESIGN.replace(old, new)).unwrap_err();
+    mistakes.iter().map(|m| m.strip_prefix("/etc/sixway/host.toml:").unwrap_or(m).to_owned()).collect()
+}
+
+#[test]
+fn every_mistake_is_named_by_line_and_column() {
+    for (old, new, expected) in [
+        ("ip = \"192.168.50.1\"\n", "", "2:1: [server] needs `ip`, like `ip = \"192.168.50.1\"`"),
+        ("\"192.168.50.1\"", "\"192.168.50.256\"", "3:6: `ip`: expected an IP address, not \"192.168.50.256\""),
+        ("\"192.168.50.1\"", "\"224.0.0.1\"", "3:6: `ip`: 224.0.0.1 is no station's address"),
+        ("\"192.168.50.1\"", "7", "3:6: `ip` must be a string, not an integer"),
+        (
+            "\"20480-59903\"",
+            "\"20480-80000\"",
+            "4:9: `ports`: expected a port range like 20480-59903, not \"20480-80000\"",
+        ),
+        ("\"20480-59903\"", "\"0-59903\"", "4:9: `ports` must not hold port 0, which no packet may carry"),
+        ("\"20480-59903\"", "\"9-8\"", "4:9: `ports`: the range ends before it starts, not \"9-8\""),
+        ("mapping = ", "maping = ", "2:1: [server] needs `mapping`, like `mapping = \"mapping.sixway\"`"),
+        (
+            "router = \"192.168.50.254\"",
+            "router = \"192.168.50.1\"",
+            "6:10: `router`: 192.168.50.1 is this server itself",
+        ),
+        ("cores = [1]", "cores = [1, 2, 1]", "9:16: core 1 is given twice"),
+        ("cores = [1]", "cores = 1", "9:9: `cores` must be a list of numbers, not an integer"),
+        ("cores = [1]", "cores = [-1]", "9:10: `cores` must be 0 to 4095, not -1"),
+        ("\"busy\"", "\"lazy\"", "10:8: `poll` must be \"adaptive\" or \"busy\", not \"lazy\""),
+        ("[engine]", "[engin]", "8:2: unknown key `engin` in the configuration; did you mean `engine`?"),
+        (
+            "\"10.0.0.0/8\"",
+            "\"10.0.0.1/8\"",
+            "18:13: `prefixes`: the prefix has bits set below its length, not \"10.0.0.1/8\"",
+        ),
+        (
+            "\"10.0.0.0/8\"",
+            "\"10.0.0.0/8\", \"10.1.0.0/16\"",
+            "18:27: prefix 10.1.0.0/16 overlaps 10.0.0.0/8 of the same network",
+        ),
+        ("outside = true", "outside = \"yes\"", "20:11: `outside` must be true or false, not a string"),
+        ("peers = []", "peers = [\"bleu\"]", "22:10: there is no network `bleu`; did you mean `blue`?"),
+        (
+            "name = \"uplink\"",
+            "name = \"../x\"",
+            "27:8: \"../x\" is no name: use up to 64 letters, digits, `-`, `_` and `.`, a letter or digit first",
+        ),
+        ("interface = \"eth1\"", "interface = \"a/b\"", "28:13: \"a/b\" is no interface name"),
+        (
+            "role = \"uplink\"",
+            "role = \"underlay\"",
+            "29:8: `role` must be \"uplink\" or \"access\" or \"external\", not \"underlay\"",
+        ),
+        ("mtu = 1500", "mtu = 100", "31:7: `mtu` must be 576 to 65535, not 100"),
+        ("mtu = 1500", "network = \"blue\"", "31:11: `network` has no meaning on a port with role \"uplink\""),
+        ("mtu = 1500", "arp = true", "31:7: `arp` on an uplink needs `external = true`"),
+        ("name = \"web1\"", "name = \"uplink\"", "34:8: port `uplink` is already on line 27"),
+        ("interface = \"veth-web1\"", "interface = \"eth1\"", "35:13: interface `eth1` is already on line 28"),
+        ("network = \"blue\"\n", "", "33:1: an access port needs `network`, like `network = \"blue\"`"),
+        ("network = \"blue\"", "network = \"green\"", "37:11: there is no network `green`"),
+        (
+            "network = \"blue\"",
+            "netwrok = \"blue\"",
+            "37:1: unknown key `netwrok` in [[port]]; did you mean `network`?",
+        ),
+        ("\"02:42:0a:01:00:02\"", "\"03:42:0a:01:00:02\"", "38:7: `mac`: 03:42:0a:01:00:02 is no station's address"),
+        ("mac = \"02:00:00:00:00:fe\"\n", "", "40:1: [[neighbour]] needs `mac`, like `mac = \"02:00:00:00:00:02\"`"),
+        ("action = \"deny\"", "action = \"maybe\"", "47:10: `action` must be \"allow\" or \"deny\", not \"maybe\""),
+        ("[[policy]]", "[policy]", "44:1: `policy` is a list of tables: write [[policy]]"),
+        ("[server]", "[[server]]", "2:1: `server` must be a table: write [server]"),
+    ] {
+        let found = mistakes_with(old, new);
+        assert!(found.iter().any(|mistake| mistake == expected), "{new:?}: {expected}\nfound: {found:#?}");
+    }
+}
+
+#[test]
+fn what_is_said_twice_is_said_with_its_first_place() {
+    let twice = |section: &str| {
+        let mistakes = parse(&format!("{DESIGN}{section}")).unwrap_err();
+        mistakes.iter().map(|m| m.strip_prefix("/etc/sixway/host.toml:").unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(twice("[[network]]\nname = \"blue\"\n"), ["49:8: network `blue` is already on line 17"]);
+    assert_eq!(
+        twice("[[port]]\nname = \"up2\"\ninterface = \"eth2\"\nrole = \"uplink\"\n"),
+        ["51:8: a server has one uplink, and it is on line 29"]
+    );
+    assert_eq!(
+        twice(
+            "[[port]]\nname = \"web2\"\ninterface = \"veth2\"\nrole = \"access\"\nnetwork = \"blue\"\nmac = \"02:42:0a:01:00:02\"\n"
+        ),
+        ["53:7: 02:42:0a:01:00:02 is pinned to the port on line 38 already; `id` tells such containers apart"]
+    );
+    assert_eq!(
+        twice("[[neighbour]]\nip = \"192.168.50.254\"\nmac = \"02:00:00:00:00:01\"\n"),
+        ["49:6: neighbour 192.168.50.254 is already on line 41"]
+    );
+    assert_eq!(
+        twice("[[policy]]\nfrom = \"blue\"\nto = \"blue\"\naction = \"allow\"\n"),
+        ["49:8: the pair blue -> blue has a rule on line 45 already"]
+    );
+}
+
+#[test]
+fn all_mistakes_come_at_once_in_the_order_of_the_file() {
+    let mistakes = parse("[server]\nip = \"x\"\nprots = \"1-2\"\n[[port]]\nrole = \"access\"\n[engine]\ncors = [1]\n")
+        .unwrap_err();
+    let expected = [
+        "1:1: [server] needs `ports`, like `ports = \"20480-59903\"`",
+        "1:1: [server] needs `mapping`, like `mapping = \"mapping.sixway\"`",
+        "2:6: `ip`: expected an IP address, not \"x\"",
+        "3:1: unknown key `prots` in [server]; did you mean `ports`?",
+        "4:1: [[port]] needs `name`, like `name = \"uplink\"`",
+        "4:1: [[port]] needs `interface`, like `interface = \"eth1\"`",
+        "4:1: an access port needs `network`, like `network = \"blue\"`",
+        "7:1: unknown key `cors` in [engine]; did you mean `cores`?",
+    ];
+    assert_eq!(mistakes, expected.map(|m| format!("/etc/sixway/host.toml:{m}")));
+}
+
+#[test]
+fn broken_toml_is_placed_too() {
+    let mistakes = parse("[server]\nip = \"10.0.0.1\nports = 7 7\n").unwrap_err();
+    assert!(mistakes[0].starts_with("/etc/sixway/host.toml:2:"), "{mistakes:?}");
+    assert!(mistakes.iter().any(|m| m.starts_with("/etc/sixway/host.toml:3:")), "{mistakes:?}");
+    assert_eq!(parse("").unwrap_err(), ["/etc/sixway/host.toml:1:1: the [server] section is missing"]);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_one_mistake() {
+    let mistakes = Config::load(Path::new("/nonexistent/host.toml")).unwrap_err();
+    assert_eq!(mistakes[0].to_string(), "/nonexistent/host.toml: No such file or directory (os error 2)");
+}
+
+#[test]
+fn columns_count_characters() {
+    let mistakes =
+        parse("[server]\nip = \"10.0.0.1\"\nports = \"1-2\"\nmapping = \"m\"\n\"ü\" = 1\nx = 2\n").unwrap_err();
+    assert!(mistakes[0].contains(":5:1: unknown key `ü`"), "{mistakes:?}");
+}

@@ -1,0 +1,11 @@
+//! What the kernel knows of links, routes and neighbours, over netlink (rtnetlink(7)).
+
+mod capability;
+mod dump;
+mod link;
+mod message;
+mod watch;
+
+pub use capability::{Capability, Queues, capability};
+pub use link::{Link, links};
+pub use watch::{Change, Questions, Resolver, watch};

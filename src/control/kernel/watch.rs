@@ -1,0 +1,299 @@
+//! Keeps next hops current: dumps the kernel's links, routes and neighbours, then follows their changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::neighbour::NeighbourMessage;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage, link::LinkMessage};
+use rtnetlink::{Handle, MulticastGroup};
+use tokio::sync::mpsc;
+
+use crate::neighbour::{Fib, NextHops};
+use crate::units::Ip;
+
+use super::dump::dump;
+use super::link::Link;
+use super::message;
+
+/// News from the kernel.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// What workers read from now on.
+    NextHops(NextHops),
+    /// A watched interface appeared or changed: up, down, renamed, another MTU.
+    Link(Link),
+    /// A watched interface is gone.
+    LinkGone { name: String },
+}
+
+/// Asks for the MACs of stations. Clones ask the same watcher.
+#[derive(Clone, Debug)]
+pub struct Resolver(mpsc::Sender<Ip>);
+
+/// The questions that [`watch`] sends on to the kernel.
+#[derive(Debug)]
+pub struct Questions(mpsc::Receiver<Ip>);
+
+/// How many questions may wait. More than that are dropped: packets go on arriving, and ask again.
+const MAX_QUESTIONS: usize = 256;
+/// How often stations are asked whether they are still there: `base_reachable_time` of the kernel. A station that only
+/// the engine talks to looks unused to the kernel, which would neither verify nor keep it.
+const REFRESH: Duration = Duration::from_secs(30);
+
+impl Resolver {
+    /// A resolver and the questions that it asks.
+    #[must_use]
+    pub fn new() -> (Resolver, Questions) {
+        let (sender, receiver) = mpsc::channel(MAX_QUESTIONS);
+        (Resolver(sender), Questions(receiver))
+    }
+
+    /// Has the kernel resolve `hop`. Never blocks. False if too many questions wait, or nobody watches.
+    pub fn resolve(&self, hop: Ip) -> bool {
+        self.0.try_send(hop).is_ok()
+    }
+}
+
+/// Follows the kernel for as long as the future is polled, on a current-thread runtime. `fib` holds what the
+/// configuration says; `uplinks` are the interfaces that packets may leave by, `ports` those whose links are watched.
+/// Reports first what there is, then every change; of next hops only the state after a burst of changes.
+///
+/// # Errors
+/// Netlink's; a lost message is none, for then everything is dumped again.
+pub async fn watch(
+    fib: Fib,
+    uplinks: impl IntoIterator<Item = String>,
+    ports: impl IntoIterator<Item = String>,
+    mut questions: Questions,
+    report: impl FnMut(Change),
+) -> io::Result<()> {
+    // Two sockets: a change carries the sequence number of whoever made it, which must not be taken for an answer.
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Neigh,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+    ];
+    let (changes, _keep_open, mut messages) = rtnetlink::new_multicast_connection(&groups)?;
+    tokio::spawn(changes);
+    let (mut requests, handle, _) = rtnetlink::new_connection()?;
+    requests.set_forward_done(true);
+    tokio::spawn(requests);
+    let mut watcher = Watcher {
+        handle,
+        fib,
+        uplinks: uplinks.into_iter().collect(),
+        ports: ports.into_iter().collect(),
+        links: BTreeMap::new(),
+        report,
+    };
+    let mut refresh = tokio::time::interval(REFRESH);
+    let mut stale = Stale::ALL;
+    loop {
+        if watcher.bring_up_to_date(stale).await? {
+            watcher.publish();
+        }
+        stale = Stale::default();
+        tokio::select! {
+            message = messages.next() => {
+                let Some((message, _)) = message else { return Err(io::ErrorKind::BrokenPipe.into()) };
+                stale.add(watcher.take(message));
+                while let Some(Some((message, _))) = messages.next().now_or_never() {
+                    stale.add(watcher.take(message));
+                }
+            }
+            Some(hop) = questions.0.recv() => watcher.ask(hop),
+            _ = refresh.tick() => watcher.refresh(),
+        }
+    }
+}
+
+/// What no longer shows the kernel's state.
+#[derive(Clone, Copy, Default)]
+struct Stale {
+    links: bool,
+    routes: bool,
+    stations: bool,
+    /// The tables are right, but what workers read is older.
+    next_hops: bool,
+}
+
+impl Stale {
+    const ALL: Stale = Stale { links: true, routes: true, stations: true, next_hops: true };
+    const ROUTES: Stale = Stale { links: false, routes: true, stations: false, next_hops: true };
+    const NEXT_HOPS: Stale = Stale { links: false, routes: false, stations: false, next_hops: true };
+    const NOTHING: Stale = Stale { links: false, routes: false, stations: false, next_hops: false };
+
+    fn add(&mut self, other: Stale) {
+        self.links |= other.links;
+        self.routes |= other.routes;
+        self.stations |= other.stations;
+        self.next_hops |= other.next_hops;
+    }
+}
+
+struct Watcher<R> {
+    handle: Handle,
+    fib: Fib,
+    uplinks: BTreeSet<String>,
+    ports: BTreeSet<String>,
+    /// The watched links by index, as last reported.
+    links: BTreeMap<u32, Link>,
+    report: R,
+}
+
+impl<R: FnMut(Change)> Watcher<R> {
+    /// Dumps what is stale. True if what workers read is older than the tables now.
+    async fn bring_up_to_date(&mut self, stale: Stale) -> io::Result<bool> {
+        if stale.links {
+            let before: Vec<u32> = self.links.keys().copied().collect();
+            let mut seen = BTreeSet::new();
+            for answer in dump(&self.handle, RouteNetlinkMessage::GetLink(LinkMessage::default())).await? {
+                if let RouteNetlinkMessage::NewLink(message) = answer {
+                    seen.insert(message.header.index);
+                    self.take_link(&message);
+                }
+            }
+            for index in before.into_iter().filter(|index| !seen.contains(index)) {
+                self.take_link_gone(index);
+            }
+        }
+        if stale.routes {
+            let mut routes = Vec::new();
+            for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+                let mut request = RouteMessage::default();
+                request.header.address_family = family;
+                routes.extend(dump(&self.handle, RouteNetlinkMessage::GetRoute(request)).await?);
+            }
+            self.fib.clear_routes();
+            for answer in &routes {
+                if let RouteNetlinkMessage::NewRoute(message) = answer {
+                    message::route(message).into_iter().for_each(|route| self.fib.add_route(route));
+                }
+            }
+        }
+        if stale.stations {
+            let request = NeighbourMessage::default();
+            let stations = dump(&self.handle, RouteNetlinkMessage::GetNeighbour(request)).await?;
+            self.fib.clear_stations();
+            for answer in &stations {
+                if let RouteNetlinkMessage::NewNeighbour(message) = answer {
+                    self.take_station(message);
+                }
+            }
+        }
+        Ok(stale.next_hops)
+    }
+
+    fn publish(&mut self) {
+        let uplinks = self.links.values().filter(|link| self.uplinks.contains(&link.name));
+        self.fib.set_interfaces(uplinks.map(|link| link.index));
+        (self.report)(Change::NextHops(self.fib.next_hops()));
+    }
+
+    /// Takes one change in. What it makes stale must be brought up to date.
+    fn take(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Stale {
+        let replaces = message.header.flags & NLM_F_REPLACE != 0;
+        match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => self.take_link(&message),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
+                self.take_link_gone(message.header.index)
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(message)) => match message::route(&message) {
+                // Paths of an IPv6 route come one by one: the dump tells what they make together.
+                _ if message.attributes.iter().any(|a| matches!(a, RouteAttribute::MultiPath(_))) => Stale::ROUTES,
+                Some(route) if replaces => {
+                    self.fib.replace_route(route);
+                    Stale::NEXT_HOPS
+                }
+                Some(route) => {
+                    self.fib.add_route(route);
+                    Stale::NEXT_HOPS
+                }
+                None => Stale::NOTHING,
+            },
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRoute(message)) => match message::route(&message) {
+                Some(route) => {
+                    self.fib.remove_route(&route);
+                    Stale::NEXT_HOPS
+                }
+                None => Stale::NOTHING,
+            },
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)) => self.take_station(&message),
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelNeighbour(message)) => {
+                match message::station(&message) {
+                    Some((interface, ip, _)) if self.fib.set_station(interface, ip, None) => Stale::NEXT_HOPS,
+                    _ => Stale::NOTHING,
+                }
+            }
+            // With an address go the routes that it brought, without a word of them (fib_sync_down_addr).
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_)) => {
+                Stale::ROUTES
+            }
+            NetlinkPayload::Overrun(_) => Stale::ALL,
+            _ => Stale::NOTHING,
+        }
+    }
+
+    fn take_station(&mut self, message: &NeighbourMessage) -> Stale {
+        match message::station(message) {
+            Some((interface, ip, mac)) if self.fib.set_station(interface, ip, mac) => Stale::NEXT_HOPS,
+            _ => Stale::NOTHING,
+        }
+    }
+
+    fn take_link(&mut self, message: &LinkMessage) -> Stale {
+        let link = Link::from_message(message);
+        if !self.uplinks.contains(&link.name) && !self.ports.contains(&link.name) {
+            return if self.links.contains_key(&link.index) { self.take_link_gone(link.index) } else { Stale::NOTHING };
+        }
+        let before = self.links.insert(link.index, link.clone());
+        if before.as_ref() == Some(&link) {
+            return Stale::NOTHING;
+        }
+        (self.report)(Change::Link(link));
+        // A link that goes down loses its IPv4 routes, without a word of them (fib_sync_down_dev).
+        Stale::ROUTES
+    }
+
+    fn take_link_gone(&mut self, index: u32) -> Stale {
+        let Some(link) = self.links.remove(&index) else { return Stale::NOTHING };
+        // One that was renamed, or made anew before we heard of its end, goes on under another index.
+        if !self.links.values().any(|other| other.name == link.name) {
+            (self.report)(Change::LinkGone { name: link.name });
+        }
+        Stale::ROUTES
+    }
+
+    /// Has the kernel resolve `hop`, or verify it if it is resolved.
+    fn ask(&mut self, hop: Ip) {
+        if let Some(interface) = self.fib.interface_towards(hop) {
+            self.ask_on(interface, hop);
+        }
+    }
+
+    fn ask_on(&mut self, interface: u32, ip: Ip) {
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::NewNeighbour(message::question(interface, ip)));
+        request.header.flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_ACK;
+        // What becomes of it comes as a change of the neighbour table; a refusal leaves the hop unresolved.
+        let _ = self.handle.notify(request);
+    }
+
+    fn refresh(&mut self) {
+        let links = &self.links;
+        let stations: Vec<(u32, Ip)> =
+            self.fib.stations().filter(|(interface, _)| links.contains_key(interface)).collect();
+        for (interface, ip) in stations {
+            self.ask_on(interface, ip);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

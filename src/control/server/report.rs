@@ -1,0 +1,134 @@
+//! What the engine tells of itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+
+/// The engine, as the control socket sees it. Called on the control thread, never on a worker.
+pub trait Observed: Send + Sync + 'static {
+    fn status(&self) -> Status;
+    fn ports(&self) -> Vec<PortReport>;
+    fn workers(&self) -> Vec<WorkerReport>;
+    /// Every (port, reason) that has dropped something.
+    fn drops(&self) -> Vec<DropCount>;
+    /// What would happen to a packet, step by step.
+    ///
+    /// # Errors
+    /// 404 for a port that is not there, 400 for a packet that cannot be.
+    fn explain(&self, request: &ExplainRequest) -> Result<serde_json::Value, Problem>;
+}
+
+/// `GET /v1/status`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    /// The engine's process.
+    pub pid: u32,
+    /// How long it has run, in seconds.
+    pub uptime_s: u64,
+    /// Which change set of the mapping packets see.
+    pub generation: u64,
+    /// How many bindings that is.
+    pub bindings: u64,
+    /// True if the XDP programs outlive the process.
+    pub pinned: bool,
+    /// True if someone keeps the descriptors for the next engine.
+    pub holder: bool,
+    /// Wire names that rest because their owner changed.
+    pub quarantine: Vec<Quarantined>,
+}
+
+/// A wire name, or a range of them, that rests.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Quarantined {
+    pub proto: String,
+    pub server: String,
+    /// A port, or a range like `20736-20991`.
+    pub ports: String,
+    /// How long it still rests, in seconds.
+    pub remaining_s: u64,
+}
+
+/// Packets and bytes both ways, as the engine counts them: with Ethernet header, without FCS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    /// Received packets that were dropped, for whatever reason.
+    pub drops: u64,
+}
+
+/// An element of `GET /v1/ports`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PortReport {
+    pub name: String,
+    pub interface: String,
+    /// `uplink`, `access` or `external`.
+    pub role: String,
+    /// The network of an access port.
+    pub network: Option<String>,
+    pub mac: String,
+    pub mtu: u16,
+    pub up: bool,
+    /// How the XDP program is attached: `native` or `generic`.
+    pub attach: String,
+    /// How packets get to the engine: `zero-copy` or `copy`.
+    pub mode: String,
+    pub queues: Vec<QueueReport>,
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// One queue of a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct QueueReport {
+    pub queue: u32,
+    /// The worker that it belongs to.
+    pub worker: u32,
+    #[serde(flatten)]
+    pub traffic: Traffic,
+    /// Packets that the kernel could not hand over because the receive ring was full (XDP_STATISTICS).
+    pub rx_ring_full: u64,
+    /// Packets that the kernel had no empty frame for (XDP_STATISTICS).
+    pub fill_ring_empty: u64,
+}
+
+/// An element of `GET /v1/workers`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct WorkerReport {
+    pub worker: u32,
+    /// The core that it is pinned to.
+    pub core: Option<u32>,
+    /// Turns of its loop, and those of them that found packets.
+    pub polls: u64,
+    pub busy_polls: u64,
+    /// Times that it slept.
+    pub sleeps: u64,
+    pub packets: u64,
+    /// Frames of its UMEM: all, and those that are free now.
+    pub frames: u32,
+    pub frames_free: u32,
+}
+
+/// An element of `GET /v1/drops`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DropCount {
+    pub port: String,
+    pub reason: String,
+    pub packets: u64,
+}
+
+/// The body of `POST /v1/explain`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The port at which the packet arrives.
+    pub port: String,
+    /// A protocol's name or number.
+    pub proto: String,
+    /// `ADDRESS:PORT`, or an address for portless protocols.
+    pub src: String,
+    pub dst: String,
+}

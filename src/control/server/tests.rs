@@ -1,0 +1,150 @@
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// An engine with one port that has dropped three packets.
+struct Engine;
+
+impl Observed for Engine {
+    fn status(&self) -> Status {
+        Status { generation: 7, pinned: true, ..Status::default() }
+    }
+
+    fn ports(&self) -> Vec<PortReport> {
+        let traffic = Traffic { rx_packets: 10, ..Traffic::default() };
+        vec![PortReport { name: "uplink".into(), traffic, ..PortReport::default() }]
+    }
+
+    fn workers(&self) -> Vec<WorkerReport> {
+        vec![WorkerReport { core: Some(1), ..WorkerReport::default() }]
+    }
+
+    fn drops(&self) -> Vec<DropCount> {
+        vec![DropCount { port: "uplink".into(), reason: "not_public".into(), packets: 3 }]
+    }
+
+    fn explain(&self, request: &ExplainRequest) -> Result<Value, Problem> {
+        match request.port.as_str() {
+            "uplink" => Ok(json!({"verdict": "drop"})),
+            other => Err(Problem::not_found(format!("there is no port `{other}`"))),
+        }
+    }
+}
+
+/// A directory of this test's own, removed with what is in it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(test: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("sixway-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What the server at `socket` answers: status, content type, body.
+fn ask(socket: &Path, request: &str, body: &str) -> (u16, String, Value) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let length = body.len();
+    let headers =
+        format!("Host: sixway\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}");
+    write!(stream, "{request} HTTP/1.1\r\n{headers}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
+    (status, kind.to_owned(), serde_json::from_str(body).unwrap())
+}
+
+/// Runs `story` against a server, then stops the server.
+fn with_server(test: &str, story: impl FnOnce(&Path)) {
+    let directory = Directory::new(test);
+    let path = directory.0.join("control.sock");
+    let socket = ControlSocket::bind(&path, None).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(serve(socket, Arc::new(Engine), async { drop(stopped.await) }))
+    });
+    story(&path);
+    stop.send(()).unwrap();
+    server.join().unwrap().unwrap();
+    assert!(!path.exists(), "the socket's file goes with the server");
+}
+
+#[test]
+fn the_engine_can_be_asked_how_it_is() {
+    with_server("ask", |socket| {
+        let (status, kind, body) = ask(socket, "GET /v1/status", "");
+        assert_eq!((status, kind.as_str()), (200, "application/json"));
+        assert_eq!((&body["generation"], &body["pinned"], &body["quarantine"]), (&json!(7), &json!(true), &json!([])));
+        assert_eq!(
+            ask(socket, "GET /v1/drops", "").2,
+            json!([{"port": "uplink", "reason": "not_public", "packets": 3}])
+        );
+        assert_eq!(ask(socket, "GET /v1/ports", "").2[0]["rx_packets"], 10);
+        assert_eq!(ask(socket, "GET /v1/workers", "").2[0]["core"], 1);
+        let packet = r#"{"port":"uplink","proto":"tcp","src":"10.1.0.2:4000","dst":"10.2.0.2:80"}"#;
+        assert_eq!(ask(socket, "POST /v1/explain", packet).2, json!({"verdict": "drop"}));
+    });
+}
+
+#[test]
+fn errors_are_problem_documents() {
+    with_server("problems", |socket| {
+        let elsewhere = r#"{"port":"eth9","proto":"tcp","src":"10.1.0.2:4000","dst":"10.2.0.2:80"}"#;
+        let large = "x".repeat(100_000);
+        for (request, body, status, detail) in [
+            ("GET /v1/nothing", "", 404, "there is no /v1/nothing"),
+            ("DELETE /v1/status", "", 405, "/v1/status does not take DELETE"),
+            ("POST /v1/explain", elsewhere, 404, "there is no port `eth9`"),
+            ("POST /v1/explain", "{", 400, "EOF"),
+            ("POST /v1/explain", r#"{"port":"uplink"}"#, 400, "missing field"),
+            ("POST /v1/explain", &large, 413, "length limit exceeded"),
+        ] {
+            let (found, kind, problem) = ask(socket, request, body);
+            assert_eq!((found, kind.as_str()), (status, "application/problem+json"), "{request}: {problem}");
+            assert_eq!(problem["status"], status);
+            assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
+        }
+    });
+}
+
+#[test]
+fn one_engine_has_the_socket() {
+    let directory = Directory::new("bind");
+    let path = directory.0.join("run/control.sock");
+    let first = ControlSocket::bind(&path, None).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    assert_eq!(ControlSocket::bind(&path, None).unwrap_err().kind(), ErrorKind::AddrInUse);
+    assert!(UnixStream::connect(&path).is_ok(), "the refused one has broken nothing");
+    drop(first);
+    assert!(ControlSocket::bind(&path, None).is_ok());
+}
+
+#[test]
+fn a_dead_engines_socket_is_replaced_and_other_files_are_not() {
+    let directory = Directory::new("stale");
+    let path = directory.0.join("control.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(UnixStream::connect(&path).is_err() && path.exists(), "as a killed process leaves it");
+    drop(ControlSocket::bind(&path, None).unwrap());
+    std::fs::write(&path, "precious").unwrap();
+    assert_eq!(ControlSocket::bind(&path, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    let nobody = ControlSocket::bind(&directory.0.join("other.sock"), Some("no-such-group"));
+    assert_eq!(nobody.unwrap_err().to_string(), "there is no group `no-such-group`");
+}

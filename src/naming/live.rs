@@ -1,0 +1,132 @@
+//! The live tables: the mapping as packets see it.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::table::{Guard, Table, Timeline, Writer};
+use crate::units::{Ip, NetworkId, PortRange};
+
+use super::network::Networks;
+use super::record::{Binding, Container, ContainerId, Group, PublicIp, Server};
+use super::sizes::Sizes;
+use super::view::View;
+use super::writer::NamesWriter;
+
+/// All bindings, under every name that packets and changes look them up by.
+///
+/// Written by: the one [`NamesWriter`]. Read by: every worker, through a [`View`] that it takes once a burst.
+pub struct Names {
+    pub(super) timeline: Arc<Timeline>,
+    pub(super) bindings: Arc<Table<Binding, 4>>,
+    pub(super) containers: Arc<Table<Container, 2>>,
+    pub(super) servers: Arc<Table<Server, 1>>,
+    pub(super) public_ips: Arc<Table<PublicIp, 1>>,
+    pub(super) groups: Arc<Table<Group, 1>>,
+    pub(super) wire_sizes: Sizes,
+    pub(super) inside_sizes: Sizes,
+    networks: Arc<Networks>,
+    network_names: Vec<Arc<str>>,
+    owned: PortRange,
+    ids: Mutex<Ids>,
+}
+
+/// The texts of `id=` options. One that was used once is kept until the process ends.
+#[derive(Default)]
+struct Ids {
+    by_text: HashMap<Arc<str>, ContainerId>,
+    texts: Vec<Arc<str>>,
+}
+
+impl Names {
+    /// Empty tables of a server that is `local` under its own addresses, and the right to write them. `owned` is the
+    /// range of server ports, equal on all servers.
+    #[must_use]
+    #[expect(clippy::new_ret_no_self, reason = "the tables are shared, and their writer comes along")]
+    pub fn new(networks: Arc<Networks>, local: &[Ip], owned: PortRange) -> (Arc<Names>, NamesWriter) {
+        let mut writer = Writer::new();
+        let names = Arc::new(Names {
+            timeline: writer.timeline().clone(),
+            bindings: writer.table(),
+            containers: writer.table(),
+            servers: writer.table(),
+            public_ips: writer.table(),
+            groups: writer.table(),
+            wire_sizes: Sizes::new(),
+            inside_sizes: Sizes::new(),
+            network_names: networks.iter().map(|(_, network)| network.name.as_str().into()).collect(),
+            networks,
+            owned,
+            ids: Mutex::default(),
+        });
+        let writer = NamesWriter::new(Arc::clone(&names), writer, local);
+        (names, writer)
+    }
+
+    /// The mapping as of now, whole, for as long as the guard is held. Taken once a burst.
+    #[inline]
+    #[must_use]
+    pub fn view<'g>(&'g self, guard: &'g Guard) -> View<'g> {
+        View::new(self, self.timeline.snapshot(guard))
+    }
+
+    /// The networks whose names these are.
+    #[must_use]
+    pub fn networks(&self) -> &Arc<Networks> {
+        &self.networks
+    }
+
+    /// The server ports that belong to the engine, on every server.
+    #[must_use]
+    pub fn owned(&self) -> PortRange {
+        self.owned
+    }
+
+    /// What an `id=` text stands for, in bindings now and to come. For configuration: it takes a lock.
+    pub fn container_id(&self, text: &str) -> ContainerId {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&id) = ids.by_text.get(text) {
+            return id;
+        }
+        let text: Arc<str> = text.into();
+        ids.texts.push(Arc::clone(&text));
+        let id = ContainerId(NonZeroU32::new(ids.texts.len() as u32).unwrap_or(NonZeroU32::MAX));
+        ids.by_text.insert(text, id);
+        id
+    }
+
+    /// The name of a network, as bindings carry it.
+    pub(super) fn network_name(&self, id: NetworkId) -> Arc<str> {
+        self.network_names.get(usize::from(id.0)).cloned().unwrap_or_default()
+    }
+
+    /// The text that an id stands for.
+    #[must_use]
+    pub fn id_text(&self, id: ContainerId) -> Option<Arc<str>> {
+        let ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.texts.get(id.0.get() as usize - 1).cloned()
+    }
+
+    /// How many bindings there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// True if there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bindings.is_empty()
+    }
+
+    /// What the tables cost, but for the choice tables of services with several replicas: see
+    /// [`View::slots_bytes`].
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bindings.memory_bytes()
+            + self.containers.memory_bytes()
+            + self.servers.memory_bytes()
+            + self.public_ips.memory_bytes()
+            + self.groups.memory_bytes()
+    }
+}

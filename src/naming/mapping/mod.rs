@@ -1,0 +1,106 @@
+//! The mapping file: one binding a line.
+
+pub(super) mod field;
+mod line;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::change::{Clash, Located};
+use super::spec::BindingSpec;
+use line::Columns;
+
+/// Something wrong at a place in a text. Lines and columns count from 1, columns in bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mistake {
+    pub line: u32,
+    pub column: u32,
+    /// How many bytes are to blame, at least one.
+    pub len: u32,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    /// `12:8: message`; a file name and a colon go before it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.message)
+    }
+}
+
+impl Mistake {
+    /// Three lines for people: the mistake, the line of `text` that has it, and carets under what is to blame.
+    #[must_use]
+    pub fn render(&self, file: &str, text: &[u8]) -> String {
+        let line = nth_line(text, self.line);
+        let shown = String::from_utf8_lossy(line).replace('\t', " ");
+        let (before, carets) = (self.column as usize - 1, "^".repeat(self.len.max(1) as usize));
+        format!("{file}:{self}\n    {shown}\n    {:before$}{carets}", "")
+    }
+}
+
+/// Reads a mapping, or finds everything that is wrong with its lines by themselves. What is wrong between lines, and
+/// between them and the configuration, [`NamesWriter::replace`](super::NamesWriter::replace) finds.
+///
+/// # Errors
+/// All mistakes, in the order of the text.
+pub fn parse_mapping(text: impl AsRef<[u8]>) -> Result<Vec<Located<BindingSpec>>, Vec<Mistake>> {
+    let (bindings, mistakes) = read_mapping(text);
+    if mistakes.is_empty() { Ok(bindings) } else { Err(mistakes) }
+}
+
+/// As [`parse_mapping`], with the good lines beside the mistakes, so that both kinds of errors can be told at once.
+pub fn read_mapping(text: impl AsRef<[u8]>) -> (Vec<Located<BindingSpec>>, Vec<Mistake>) {
+    let text = text.as_ref();
+    // A line of a large mapping has about 90 bytes.
+    let mut bindings = Vec::with_capacity(text.len() / 96);
+    let mut mistakes = Vec::new();
+    let mut words = Words::default();
+    for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
+        let number = index as u32 + 1;
+        if let Some(value) = line::parse(line, number, &mut words, &mut mistakes) {
+            bindings.push(Located { line: number, value });
+        }
+    }
+    (bindings, mistakes)
+}
+
+/// Where in the text of the mapping a clash is: a mistake like those of single lines. `text` must be what the
+/// bindings were read from.
+#[must_use]
+pub fn locate(text: &[u8], clash: &Clash) -> Mistake {
+    let line = nth_line(text, clash.binding.line);
+    let (column, len) = Columns::of(line).place(clash.part, line);
+    Mistake { line: clash.binding.line, column, len, message: clash.to_string() }
+}
+
+/// Names of networks, each kept once.
+#[derive(Default)]
+struct Words {
+    last: Option<Arc<str>>,
+    all: HashMap<Box<str>, Arc<str>>,
+}
+
+impl Words {
+    fn intern(&mut self, word: &str) -> Arc<str> {
+        if let Some(last) = self.last.as_ref().filter(|last| &***last == word) {
+            return Arc::clone(last);
+        }
+        let kept = match self.all.get(word) {
+            Some(kept) => Arc::clone(kept),
+            None => {
+                let kept: Arc<str> = word.into();
+                self.all.insert(word.into(), Arc::clone(&kept));
+                kept
+            }
+        };
+        self.last = Some(Arc::clone(&kept));
+        kept
+    }
+}
+
+fn nth_line(text: &[u8], line: u32) -> &[u8] {
+    let line = text.split(|&byte| byte == b'\n').nth((line as usize).wrapping_sub(1)).unwrap_or_default();
+    line.strip_suffix(b"\r").unwrap_or(line)
+}

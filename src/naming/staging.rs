@@ -1,0 +1,530 @@
+//! A change set in the making: what it puts and deletes, staged in the tables, where no packet sees it yet.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::table::{Handle, Writer};
+use crate::units::{Ip, Mac, NetworkId, PortRange};
+
+use super::change::{Clash, Located, Rule, Wanted};
+use super::hash::{inside_hash, ip_hash, mix, pair_hash, text_hash, wire_hash};
+use super::live::Names;
+use super::record::{
+    BY_CONTAINER, BY_INSIDE, BY_PAIR, Binding, Container, ContainerId, Flags, PublicIp, Server, ServiceName,
+    blocks_hash, shared_hash,
+};
+use super::sizes::Sizes;
+use super::spec::{BindingKey, BindingSpec, KeyPorts, Part, Ports, Protocol};
+
+/// What is staged, once it is known to break no rule.
+#[derive(Default)]
+pub(super) struct Staged {
+    pub(super) added: usize,
+    pub(super) replaced: usize,
+    pub(super) removed: usize,
+    /// Wire names of our own servers that something was done to.
+    pub(super) touched: Vec<(Ip, Protocol, PortRange)>,
+    /// By how much the number of active bindings of a container changes.
+    pub(super) active: Vec<(Handle, i32)>,
+    /// The same of its bindings to our own ServerIPs.
+    pub(super) local: Vec<(Handle, i32)>,
+}
+
+/// A change set in the making.
+pub(super) struct Staging<'w> {
+    pub(super) names: &'w Names,
+    pub(super) writer: &'w mut Writer,
+    pub(super) puts: &'w [Located<BindingSpec>],
+    /// By handle of a binding: the put that it stands for, plus one.
+    placed: Vec<u32>,
+    /// Puts that are to be inserted, as they are resolved.
+    drafts: Vec<Draft>,
+    pub(super) clashes: Vec<Clash>,
+    staged: Staged,
+    counts: Vec<(Counted, Handle, i32)>,
+    /// Names of services whose groups are to be made anew, and new members of them.
+    pub(super) regroup: HashSet<ServiceName>,
+    pub(super) newcomers: HashMap<ServiceName, Vec<Handle>>,
+    /// Bindings that got another record only because they share a name now, or no longer do.
+    pub(super) reflagged: HashMap<Handle, Handle>,
+    /// True while bindings from before this change set are in the tables: then a new block may lie around older,
+    /// smaller ones.
+    pub(super) any_older: bool,
+    last_network: Option<(Arc<str>, NetworkId)>,
+}
+
+/// Whose references are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Container,
+    Server,
+    PublicIp,
+}
+
+/// A put whose network is known.
+#[derive(Clone, Copy)]
+struct Draft {
+    put: u32,
+    network: NetworkId,
+    log2: u8,
+}
+
+impl<'w> Staging<'w> {
+    pub(super) fn new(names: &'w Names, writer: &'w mut Writer, puts: &'w [Located<BindingSpec>]) -> Staging<'w> {
+        Staging {
+            names,
+            writer,
+            puts,
+            placed: Vec::new(),
+            drafts: Vec::new(),
+            clashes: Vec::new(),
+            staged: Staged::default(),
+            counts: Vec::new(),
+            regroup: HashSet::new(),
+            newcomers: HashMap::new(),
+            reflagged: HashMap::new(),
+            any_older: false,
+            last_network: None,
+        }
+    }
+
+    /// Retires the bindings of these keys.
+    pub(super) fn delete(&mut self, keys: &[Located<BindingKey>]) {
+        for key in keys {
+            match self.find_key(&key.value) {
+                Ok(handle) => {
+                    self.retire(handle);
+                    self.staged.removed += 1;
+                }
+                Err((rule, message)) => {
+                    let binding = Located { line: key.line, value: Wanted::Delete(key.value.clone()) };
+                    self.clashes.push(Clash { rule, part: rule.part(), binding, other: None, message });
+                }
+            }
+        }
+    }
+
+    /// Finds what each put replaces: nothing is done where it is there already, and what differs is retired.
+    /// `renumber`: a `*` block replaces the one of other numbers.
+    pub(super) fn match_puts(&mut self, renumber: bool) {
+        for put in 0..self.puts.len() {
+            let spec = &self.puts[put].value;
+            let Some(network) = self.admit(put) else { continue };
+            let (base, log2) = spec.inside.base_and_log2();
+            let draft = Draft { put: put as u32, network, log2 };
+            let found = self.find_container(network, spec).and_then(|container| {
+                let exact = self.find_binding(container, network, spec, base, log2);
+                exact.or_else(|| if renumber { self.find_same_numbers(container, spec).ok() } else { None })
+            });
+            let Some(handle) = found else {
+                self.drafts.push(draft);
+                self.staged.added += 1;
+                continue;
+            };
+            if self.put_of(handle).is_some() {
+                self.clash(put, Rule::SameIdentity, Some(handle), "is the same binding as another".to_owned());
+            } else if self.is_unchanged(handle, spec) {
+                self.place(handle, put);
+            } else {
+                self.retire(handle);
+                self.drafts.push(draft);
+                self.staged.replaced += 1;
+            }
+        }
+    }
+
+    /// Retires every binding that no put stands for.
+    pub(super) fn retire_others(&mut self) {
+        let others: Vec<Handle> = self
+            .names
+            .bindings
+            .iter_staged(self.writer)
+            .map(|(handle, _)| handle)
+            .filter(|&handle| self.put_of(handle).is_none())
+            .collect();
+        self.staged.removed += others.len();
+        others.into_iter().for_each(|handle| self.retire(handle));
+    }
+
+    /// Inserts the puts that are new or differ. Larger blocks go first, so that none is inserted around a smaller one
+    /// of the same change set.
+    pub(super) fn insert_puts(&mut self) {
+        self.any_older = !self.names.bindings.is_empty();
+        let mut drafts = std::mem::take(&mut self.drafts);
+        drafts.sort_by_key(|draft| Reverse(draft.log2));
+        self.names.bindings.reserve(self.writer, drafts.len());
+        for draft in drafts {
+            self.insert(draft);
+        }
+    }
+
+    /// Makes the groups of services anew where they changed, and drops what nothing refers to any more.
+    pub(super) fn settle(&mut self) {
+        if !self.clashes.is_empty() {
+            return;
+        }
+        self.make_groups();
+        for at in 0..self.counts.len() {
+            let (counted, handle, by) = self.counts[at];
+            if by < 0 && self.count(counted, handle).is_some_and(|count| count.load(Ordering::Relaxed) == 0) {
+                match counted {
+                    Counted::Container => self.names.containers.retire(self.writer, handle),
+                    Counted::Server => self.names.servers.retire(self.writer, handle),
+                    Counted::PublicIp => self.names.public_ips.retire(self.writer, handle),
+                };
+            }
+        }
+    }
+
+    /// What was staged; or all that is wrong with it, in the order of the lines, with the counts as they were.
+    pub(super) fn finish(mut self) -> Result<Staged, Vec<Clash>> {
+        if self.clashes.is_empty() {
+            return Ok(self.staged);
+        }
+        for (counted, handle, by) in std::mem::take(&mut self.counts) {
+            if let Some(count) = self.count(counted, handle) {
+                count.fetch_sub(by as u32, Ordering::Relaxed);
+            }
+        }
+        self.clashes.sort_by_key(|clash| clash.binding.line);
+        Err(self.clashes)
+    }
+
+    /// The rules that need no other binding. The network, if they are kept.
+    fn admit(&mut self, put: usize) -> Option<NetworkId> {
+        let spec = &self.puts[put].value;
+        if let Err(fault) = spec.check() {
+            self.clash_at(put, Rule::Malformed, fault.part, None, fault.message);
+            return None;
+        }
+        let owned = self.names.owned();
+        let outside = match spec.wire {
+            Ports::None => None,
+            Ports::One(port) => (!owned.contains(port)).then(|| format!("server port {port} is")),
+            Ports::Block(range) => (!owned.contains(range.first) || !owned.contains(range.last))
+                .then(|| format!("server ports {range} are")),
+        };
+        if let Some(outside) = outside {
+            let message = format!("{outside} outside the owned range {owned} ([server] ports): choose from it");
+            self.clash(put, Rule::NotOwned, None, message);
+            return None;
+        }
+        let network = self.network(&spec.network);
+        if network.is_none() {
+            let message = format!("network `{}` is not configured: add a [[network]] of that name", spec.network);
+            self.clash(put, Rule::UnknownNetwork, None, message);
+        }
+        network
+    }
+
+    fn insert(&mut self, draft: Draft) {
+        let put = draft.put as usize;
+        let puts = self.puts;
+        let spec = &puts[put].value;
+        let (inside_base, _) = spec.inside.base_and_log2();
+        let (wire_base, log2) = spec.wire.base_and_log2();
+        let container = match self.find_container(draft.network, spec) {
+            Some(container) => {
+                if let Some(twin) = self.find_binding(container, draft.network, spec, inside_base, log2) {
+                    let message = "has the same identity (network, proto, id, ip, port) as another; \
+                                   replicas that share their MAC need an id=";
+                    self.clash(put, Rule::SameIdentity, Some(twin), message.to_owned());
+                    return;
+                }
+                container
+            }
+            None => self.insert_container(draft.network, spec),
+        };
+        let server = self.server(spec.server_ip, spec.server_mac);
+        let public_ip = spec.public.map(|public| self.public_ip(public.ip));
+        let mut flags = Flags::default();
+        for (set, flag) in [
+            (spec.is_block(), Flags::BLOCK),
+            (spec.native, Flags::NATIVE),
+            (spec.standby, Flags::STANDBY),
+            (spec.drain, Flags::DRAIN),
+            (spec.public.is_some(), Flags::PUBLIC),
+        ] {
+            flags.0 |= if set { flag } else { 0 };
+        }
+        let mut binding = Binding {
+            ip: spec.ip,
+            server,
+            container,
+            public_ip: public_ip.unwrap_or(Handle(u32::MAX)),
+            wire_hash: wire_hash(spec.server_ip, wire_base, log2),
+            network: draft.network,
+            wire_base,
+            inside_base,
+            public_port: spec.public.and_then(|public| public.port).unwrap_or(inside_base),
+            weight: spec.weight,
+            proto: spec.proto,
+            log2,
+            flags,
+        };
+        if !self.keeps_the_rules(put, &binding) {
+            return;
+        }
+        self.share_names(&mut binding);
+        let handle = self.add(binding);
+        self.place(handle, put);
+    }
+
+    /// Stages a binding with everything that counts or indexes it.
+    pub(super) fn add(&mut self, binding: Binding) -> Handle {
+        let (wire, inside) = (&self.names.wire_sizes, &self.names.inside_sizes);
+        let size = 1u32 << binding.log2;
+        wire.add(binding.wire_base, binding.log2, if binding.is_block() { size } else { Sizes::SERVICE });
+        let kind = match (binding.is_block(), binding.flags.has(Flags::SHARED)) {
+            (true, _) => size,
+            (false, true) => Sizes::GROUP,
+            (false, false) => Sizes::SERVICE,
+        };
+        inside.add(binding.inside_base, binding.log2, kind);
+        self.account(&binding, 1);
+        let (shared, public_shared) = (binding.flags.has(Flags::SHARED), binding.flags.has(Flags::PUBLIC_SHARED));
+        let (inside_name, public_name) = (self.inside_name(&binding), self.public_name(&binding));
+        let handle = self.names.bindings.insert(self.writer, binding);
+        for (shared, name) in [(shared, Some(inside_name)), (public_shared, public_name)] {
+            if let Some(name) = name.filter(|_| shared) {
+                self.regroup.insert(name);
+                self.newcomers.entry(name).or_default().push(handle);
+            }
+        }
+        handle
+    }
+
+    /// Stages the end of a binding.
+    pub(super) fn retire(&mut self, handle: Handle) {
+        let Some(binding) = self.names.bindings.get_staged(handle, self.writer).cloned() else { return };
+        self.names.bindings.retire(self.writer, handle);
+        if binding.flags.has(Flags::SHARED) {
+            self.regroup.insert(self.inside_name(&binding));
+        }
+        if binding.flags.has(Flags::PUBLIC_SHARED)
+            && let Some(name) = self.public_name(&binding)
+        {
+            self.regroup.insert(name);
+        }
+        self.account(&binding, -1);
+    }
+
+    fn account(&mut self, binding: &Binding, by: i32) {
+        self.refer(Counted::Container, binding.container, by);
+        self.refer(Counted::Server, binding.server, by);
+        if binding.is_public() {
+            self.refer(Counted::PublicIp, binding.public_ip, by);
+        }
+        if binding.is_active() {
+            self.staged.active.push((binding.container, by));
+        }
+        if let Some(server) = self.names.servers.get_staged(binding.server, self.writer)
+            && server.local
+        {
+            self.staged.local.push((binding.container, by));
+            self.staged.touched.push((server.ip, binding.proto, binding.wire_ports()));
+        }
+    }
+
+    fn refer(&mut self, counted: Counted, handle: Handle, by: i32) {
+        if let Some(count) = self.count(counted, handle) {
+            count.fetch_add(by as u32, Ordering::Relaxed);
+            self.counts.push((counted, handle, by));
+        }
+    }
+
+    fn count(&self, counted: Counted, handle: Handle) -> Option<&AtomicU32> {
+        match counted {
+            Counted::Container => self.names.containers.get_staged(handle, self.writer).map(|record| &record.bindings),
+            Counted::Server => self.names.servers.get_staged(handle, self.writer).map(|record| &record.bindings),
+            Counted::PublicIp => self.names.public_ips.get_staged(handle, self.writer).map(|record| &record.bindings),
+        }
+    }
+
+    fn place(&mut self, handle: Handle, put: usize) {
+        let at = handle.0 as usize;
+        if self.placed.len() <= at {
+            self.placed.resize((at + 1).max(self.puts.len()), 0);
+        }
+        self.placed[at] = put as u32 + 1;
+    }
+
+    /// The put that a binding stands for.
+    pub(super) fn put_of(&self, handle: Handle) -> Option<usize> {
+        (self.placed.get(handle.0 as usize).copied().unwrap_or(0) as usize).checked_sub(1)
+    }
+
+    /// Hands the put of one record over to another.
+    pub(super) fn re_place(&mut self, from: Handle, to: Handle) {
+        if let Some(put) = self.put_of(from) {
+            self.place(to, put);
+        }
+    }
+
+    pub(super) fn clash(&mut self, put: usize, rule: Rule, other: Option<Handle>, message: String) {
+        self.clash_at(put, rule, rule.part(), other, message);
+    }
+
+    fn clash_at(&mut self, put: usize, rule: Rule, part: Part, other: Option<Handle>, message: String) {
+        let Located { line, value } = &self.puts[put];
+        let binding = Located { line: *line, value: Wanted::Put(value.clone()) };
+        let other = other.and_then(|handle| match self.put_of(handle) {
+            Some(put) => Some(self.puts[put].clone()),
+            None => self.describe(handle).map(|value| Located { line: 0, value }),
+        });
+        self.clashes.push(Clash { rule, part, binding, other, message });
+    }
+
+    fn describe(&self, handle: Handle) -> Option<BindingSpec> {
+        let names = self.names;
+        let binding = names.bindings.get_staged(handle, self.writer)?;
+        let container = names.containers.get_staged(binding.container, self.writer)?;
+        let server = names.servers.get_staged(binding.server, self.writer)?;
+        let public = names.public_ips.get_staged(binding.public_ip, self.writer).filter(|_| binding.is_public());
+        Some(super::describe::spec_of(names, binding, server, container, public.map(|public| public.ip)))
+    }
+
+    fn is_unchanged(&self, handle: Handle, spec: &BindingSpec) -> bool {
+        self.describe(handle).is_some_and(|mut there| {
+            // Not said is the inside port.
+            if let (Some(public), Ports::One(port)) = (&mut there.public, spec.inside)
+                && spec.public.is_some_and(|public| public.port.is_none())
+                && public.port == Some(port)
+            {
+                public.port = None;
+            }
+            there == *spec
+        })
+    }
+
+    fn network(&mut self, name: &Arc<str>) -> Option<NetworkId> {
+        if let Some((last, id)) = &self.last_network
+            && (Arc::ptr_eq(last, name) || last == name)
+        {
+            return Some(*id);
+        }
+        let id = self.names.networks().id(name)?;
+        self.last_network = Some((Arc::clone(name), id));
+        Some(id)
+    }
+
+    fn find_container(&self, network: NetworkId, spec: &BindingSpec) -> Option<Handle> {
+        self.find_pair(network, spec.mac, spec.ip, spec.id.as_deref())
+    }
+
+    fn find_pair(&self, network: NetworkId, mac: Option<Mac>, ip: Ip, id: Option<&str>) -> Option<Handle> {
+        let id = id.map(|text| self.names.container_id(text));
+        let is_it = |c: &Container| c.ip == ip && c.mac() == mac && c.network == network && c.id == id;
+        let hash = pair_hash(network, mac, ip);
+        self.names.containers.find_staged(BY_PAIR, hash, self.writer, is_it).map(|(handle, _)| handle)
+    }
+
+    fn insert_container(&mut self, network: NetworkId, spec: &BindingSpec) -> Handle {
+        let id: Option<ContainerId> = spec.id.as_deref().map(|text| self.names.container_id(text));
+        let who = match (&spec.id, spec.mac) {
+            (Some(text), _) => text_hash(text),
+            (None, mac) => mac.map_or(0, |Mac([a, b, c, d, e, f])| u64::from_be_bytes([0, 1, a, b, c, d, e, f])),
+        };
+        let (high, low) = ((spec.ip.bits() >> 64) as u64, spec.ip.bits() as u64);
+        let owner = mix(mix(self.names.networks().name_hash(network), who), mix(high, low)) | 1;
+        let container = Container::new(network, spec.mac, spec.ip, id, owner);
+        self.names.containers.insert(self.writer, container)
+    }
+
+    /// The binding of this identity, in the staged state.
+    fn find_binding(
+        &self,
+        container: Handle,
+        network: NetworkId,
+        spec: &BindingSpec,
+        base: u16,
+        log2: u8,
+    ) -> Option<Handle> {
+        self.find_ports(container, network, (spec.proto, spec.ip), (base, log2, spec.is_block()))
+    }
+
+    fn find_ports(
+        &self,
+        container: Handle,
+        network: NetworkId,
+        (proto, ip): (Protocol, Ip),
+        (base, log2, is_block): (u16, u8, bool),
+    ) -> Option<Handle> {
+        let is_it = |binding: &Binding| {
+            binding.container == container
+                && binding.inside_base == base
+                && binding.log2 == log2
+                && binding.is_block() == is_block
+                && binding.proto == proto
+        };
+        let bindings = &self.names.bindings;
+        let find = |index, hash| bindings.find_staged(index, hash, self.writer, is_it).map(|(handle, _)| handle);
+        if is_block {
+            return find(BY_CONTAINER, blocks_hash(container));
+        }
+        find(BY_INSIDE, inside_hash(network, ip, base, log2))
+            .or_else(|| find(BY_CONTAINER, shared_hash(container, base)))
+    }
+
+    /// The container's only block of equal numbers for that protocol; else how many there are.
+    fn find_same_numbers(&self, container: Handle, spec: &BindingSpec) -> Result<Handle, usize> {
+        if spec.is_same_numbers() { self.find_star(container, spec.proto) } else { Err(0) }
+    }
+
+    fn find_star(&self, container: Handle, proto: Protocol) -> Result<Handle, usize> {
+        let mut found = Vec::new();
+        self.names.bindings.find_all_staged(BY_CONTAINER, blocks_hash(container), self.writer, |handle, binding| {
+            let same = binding.inside_base == binding.wire_base && binding.is_block();
+            if binding.container == container && same && binding.proto == proto {
+                found.push(handle);
+            }
+        });
+        match found[..] {
+            [one] => Ok(one),
+            _ => Err(found.len()),
+        }
+    }
+
+    fn find_key(&mut self, key: &BindingKey) -> Result<Handle, (Rule, String)> {
+        let missing = || (Rule::NoSuchBinding, "no such binding".to_owned());
+        let network = self
+            .network(&key.network)
+            .ok_or_else(|| (Rule::UnknownNetwork, format!("network `{}` is not configured", key.network)))?;
+        let container = self.find_pair(network, key.mac, key.ip, key.id.as_deref()).ok_or_else(missing)?;
+        match key.ports {
+            KeyPorts::SameNumbers => self.find_star(container, key.proto).map_err(|count| match count {
+                0 => missing(),
+                several => (Rule::Ambiguous, format!("the container has {several} such blocks: give the ports")),
+            }),
+            KeyPorts::Exactly(ports) => {
+                let (base, log2) = ports.base_and_log2();
+                let is_block = matches!(ports, Ports::Block(_));
+                let found = self.find_ports(container, network, (key.proto, key.ip), (base, log2, is_block));
+                found.ok_or_else(missing)
+            }
+        }
+    }
+
+    fn server(&mut self, ip: Ip, mac: Option<Mac>) -> Handle {
+        let servers = &self.names.servers;
+        let mut local = false;
+        let found = servers.find_staged(0, ip_hash(ip), self.writer, |server| {
+            local |= server.ip == ip && server.local;
+            server.ip == ip && server.mac == mac
+        });
+        match found {
+            Some((handle, _)) => handle,
+            None => servers.insert(self.writer, Server { ip, mac, local, bindings: AtomicU32::new(0) }),
+        }
+    }
+
+    fn public_ip(&mut self, ip: Ip) -> Handle {
+        let found = self.names.public_ips.find_staged(0, ip_hash(ip), self.writer, |public| public.ip == ip);
+        match found {
+            Some((handle, _)) => handle,
+            None => self.names.public_ips.insert(self.writer, PublicIp { ip, bindings: AtomicU32::new(0) }),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The committed version, and readers' snapshots of it.
+
+use super::epoch::Guard;
+use super::primitive::AtomicU64;
+use std::sync::atomic::Ordering;
+
+/// The versions of a set of tables. Written by: its one [`Writer`](super::Writer), once a commit. Read by: each reader
+/// once a burst.
+#[repr(align(128))] // a line of its own (two, for the adjacent-line prefetcher): commits disturb no neighbour
+pub struct Timeline {
+    committed: AtomicU64,
+}
+
+impl Timeline {
+    pub(super) fn new() -> Timeline {
+        Timeline { committed: AtomicU64::new(1) }
+    }
+
+    /// The state of all tables of this timeline as of now, for as long as the guard is held.
+    #[inline]
+    #[must_use]
+    pub fn snapshot<'g>(&'g self, guard: &'g Guard) -> Snapshot<'g> {
+        Snapshot { version: self.version(), timeline: self, _guard: guard }
+    }
+
+    /// The version committed last. Grows by one a commit, from 1.
+    #[inline]
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Makes everything staged for `version` visible at once.
+    pub(super) fn publish(&self, version: u64) {
+        self.committed.store(version, Ordering::Release);
+    }
+}
+
+/// One version of all tables of a timeline. Whatever is found through it stays as it is while its guard is held.
+#[derive(Clone, Copy)]
+pub struct Snapshot<'g> {
+    version: u64,
+    timeline: &'g Timeline,
+    /// Taken before the version was read: no record that this version sees is freed while it is held.
+    _guard: &'g Guard,
+}
+
+impl<'g> Snapshot<'g> {
+    /// The version that this snapshot sees.
+    #[inline]
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    #[inline(always)]
+    pub(super) fn timeline(&self) -> &'g Timeline {
+        self.timeline
+    }
+}
