@@ -161,7 +161,12 @@ pub struct Fault {
 impl BindingSpec {
     /// A binding of `network` without options.
     #[must_use]
-    pub fn new(network: &str, proto: Protocol, server: (Ip, Ports), container: (Option<Mac>, Ip, Ports)) -> BindingSpec {
+    pub fn new(
+        network: &str,
+        proto: Protocol,
+        server: (Ip, Ports),
+        container: (Option<Mac>, Ip, Ports),
+    ) -> BindingSpec {
         BindingSpec {
             network: network.into(),
             proto,
@@ -241,7 +246,9 @@ impl BindingSpec {
         let fault = |part, message: String| Err(Fault { part, message });
         let proto = self.proto;
         match (proto.has_ports(), self.wire) {
-            (true, Ports::None) => return fault(Part::Server, format!("{proto} needs a port: {}:PORT", self.server_ip)),
+            (true, Ports::None) => {
+                return fault(Part::Server, format!("{proto} needs a port: {}:PORT", self.server_ip));
+            }
             (false, Ports::One(_) | Ports::Block(_)) => {
                 return fault(Part::Server, format!("{proto} has no ports: write {} alone", self.server_ip));
             }
@@ -262,7 +269,9 @@ impl BindingSpec {
             }
             (Ports::One(wire), Ports::Block(inside)) => fault(
                 Part::Container,
-                format!("one server port ({wire}) can't serve the range {inside}: give one port, or a range on both sides"),
+                format!(
+                    "one server port ({wire}) can't serve the range {inside}: give one port, or a range on both sides"
+                ),
             ),
             (Ports::Block(wire), Ports::One(inside)) => fault(
                 Part::Container,
@@ -272,7 +281,9 @@ impl BindingSpec {
                 aligned(Part::Server, wire)?;
                 if wire.count() != inside.count() {
                     let (wants, has) = (wire.count(), inside.count());
-                    let message = format!("the ranges differ in size ({wants} server ports, {has} here): write * or {wants} ports");
+                    let message = format!(
+                        "the ranges differ in size ({wants} server ports, {has} here): write * or {wants} ports"
+                    );
                     return fault(Part::Container, message);
                 }
                 aligned(Part::Container, inside)
@@ -341,7 +352,8 @@ impl fmt::Display for BindingSpec {
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.ip.is_v4(), self.port) {
-            (_, None) => self.ip.fmt(f),
+            (true, None) => self.ip.fmt(f),
+            (false, None) => write!(f, "[{}]", self.ip),
             (true, Some(port)) => write!(f, "{}:{port}", self.ip),
             (false, Some(port)) => write!(f, "[{}]:{port}", self.ip),
         }
@@ -407,7 +419,11 @@ fn aligned(part: Part, range: PortRange) -> Result<(), Fault> {
 }
 
 fn write_half(f: &mut fmt::Formatter<'_>, ip: Ip, ports: Ports, same_numbers: bool) -> fmt::Result {
-    if ip.is_v4() { write!(f, "{ip}")? } else { write!(f, "[{ip}]")? }
+    if ip.is_v4() {
+        write!(f, "{ip}")?
+    } else {
+        write!(f, "[{ip}]")?
+    }
     match ports {
         Ports::None => Ok(()),
         Ports::One(port) => write!(f, ":{port}"),
