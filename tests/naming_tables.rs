@@ -386,7 +386,7 @@ fn check_owners(changes: &[OwnerChange], before: &Naive, now: &Naive) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn any_history_of_edits_is_as_the_list_says(edits in proptest::collection::vec(arb_edit(), 1..24)) {
@@ -448,7 +448,12 @@ fn a_large_mapping_loads_in_seconds_and_a_few_hundred_bytes_a_binding() {
             let tcp = Protocol::One(Proto::TCP);
             let (server, port) = if blocks { (n / 8_000, 20480 + n % 8_000) } else { (n / 39_000, 20480 + n % 39_000) };
             let server_at = |server: u32| Ip::from_v4_bits(0xc0a8_3201 + server);
-            specs.push(BindingSpec::new("blue", tcp, (server_at(server), Ports::One(port as u16)), (mac, ip, Ports::One(80))));
+            specs.push(BindingSpec::new(
+                "blue",
+                tcp,
+                (server_at(server), Ports::One(port as u16)),
+                (mac, ip, Ports::One(80)),
+            ));
             if blocks {
                 let first = 28_672 + (n % 1_900 * 16) as u16;
                 let range = Ports::Block(PortRange { first, last: first + 15 });
@@ -472,7 +477,8 @@ fn a_large_mapping_loads_in_seconds_and_a_few_hundred_bytes_a_binding() {
         let start = std::time::Instant::now();
         for burst in 0..specs.len() / 32 {
             let at = |n: usize| &specs[(burst * 32 + n).wrapping_mul(7_919) % specs.len()].value;
-            let name = |n: usize| Wire(Endpoint { proto: Proto::TCP, ip: at(n).server_ip, port: range(at(n).wire).last });
+            let name =
+                |n: usize| Wire(Endpoint { proto: Proto::TCP, ip: at(n).server_ip, port: range(at(n).wire).last });
             (0..32).for_each(|n| view.prefetch_inner(name(n)));
             (0..32).for_each(|n| view.prefetch_inner_record(name(n)));
             (0..32).for_each(|n| missed += usize::from(view.inner(name(n)).is_none()));
