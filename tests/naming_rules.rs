@@ -208,3 +208,17 @@ fn a_container_that_moves_stays_the_same_record_and_owner() {
     container.release(PortId(7));
     assert_eq!(container.held_by(), None);
 }
+
+#[test]
+fn the_example_mapping_loads() {
+    let text = include_str!("../config/mapping.sixway");
+    let (names, _) = load(text).map_err(|clashes| clashes[0].to_string()).unwrap();
+    let guard = table::pin();
+    let view = names.view(&guard);
+    let https = Inside(Endpoint { proto: Proto::TCP, ip: ip("10.9.0.1"), port: 443 });
+    let service = view.service(BLUE, https).unwrap();
+    assert_eq!((service.members().count(), service.is_replicated()), (3, true));
+    let picked: std::collections::HashSet<bool> =
+        (0..100u64).filter_map(|n| service.pick(n << 56)).map(|replica| replica.is_standby()).collect();
+    assert_eq!(picked, [false].into(), "standby waits");
+}

@@ -42,7 +42,6 @@ impl Names {
     /// Empty tables of a server that is `local` under its own addresses, and the right to write them. `owned` is the
     /// range of server ports, equal on all servers.
     #[must_use]
-    #[expect(clippy::new_ret_no_self, reason = "the tables are shared, and their writer comes along")]
     pub fn new(networks: Arc<Networks>, local: &[Ip], owned: PortRange) -> (Arc<Names>, NamesWriter) {
         let mut writer = Writer::new();
         let names = Arc::new(Names {

@@ -73,7 +73,7 @@ impl Slots {
 /// The high part of a product instead of a remainder: no division on the packet path.
 #[inline]
 fn slot(flow_hash: u64, slots: usize) -> usize {
-    (u128::from(flow_hash) * slots as u128 >> 64) as usize
+    ((u128::from(flow_hash) * slots as u128) >> 64) as usize
 }
 
 /// The paper's pseudocode 1, with turns by weight: in each round everybody gains its weight and pays the highest one
