@@ -81,7 +81,11 @@ impl Staging<'_> {
     fn reflag(&mut self, handle: Handle, flag: u8, to_be: bool) {
         let Some(mut binding) = self.binding(handle).cloned() else { return };
         self.retire(handle);
-        if to_be { binding.flags.0 |= flag } else { binding.flags.0 &= !flag }
+        if to_be {
+            binding.flags.0 |= flag
+        } else {
+            binding.flags.0 &= !flag
+        }
         let new = self.add(binding);
         self.reflagged.insert(handle, new);
         self.re_place(handle, new);
@@ -159,7 +163,11 @@ impl Staging<'_> {
                 let numbered = serving.iter().enumerate();
                 numbered
                     .filter(|(_, (_, _, binding))| eligible(binding))
-                    .map(|(at, &(identity, _, binding))| Contender { position: at as u16, identity, weight: binding.weight })
+                    .map(|(at, &(identity, _, binding))| Contender {
+                        position: at as u16,
+                        identity,
+                        weight: binding.weight,
+                    })
                     .collect()
             };
             let mut chosen = contenders(Binding::is_active);

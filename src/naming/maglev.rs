@@ -174,6 +174,9 @@ mod tests {
         assert_eq!(Slots::fill(&[], 5).pick(9), None);
         let one = Slots::fill(&contenders(&[3]), 5);
         assert_eq!((one.pick(9), one.memory_bytes()), (Some(0), 0));
-        assert_eq!(Slots::fill(&contenders(&[1, 1]), 2).pick(u64::MAX), Slots::fill(&contenders(&[1, 1]), 2).pick(u64::MAX));
+        assert_eq!(
+            Slots::fill(&contenders(&[1, 1]), 2).pick(u64::MAX),
+            Slots::fill(&contenders(&[1, 1]), 2).pick(u64::MAX)
+        );
     }
 }

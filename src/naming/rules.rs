@@ -28,7 +28,8 @@ impl Staging<'_> {
             }
             if let Some((other, rule)) = self.service_within(new) {
                 let port = self.binding(other).map_or(0, |other| other.inside_base);
-                let message = format!("service port {port} lies {}: give another range", within(rule, new.inside_ports()));
+                let message =
+                    format!("service port {port} lies {}: give another range", within(rule, new.inside_ports()));
                 self.clash(put, rule, Some(other), message);
             }
         } else if let Some((other, rule)) = self.block_around(new) {

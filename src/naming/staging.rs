@@ -9,7 +9,7 @@ use crate::table::{Handle, Writer};
 use crate::units::{Ip, Mac, NetworkId, PortRange};
 
 use super::change::{Clash, Located, Rule, Wanted};
-use super::hash::{ip_hash, inside_hash, mix, pair_hash, text_hash, wire_hash};
+use super::hash::{inside_hash, ip_hash, mix, pair_hash, text_hash, wire_hash};
 use super::live::Names;
 use super::record::{
     BY_CONTAINER, BY_INSIDE, BY_PAIR, Binding, Container, ContainerId, Flags, PublicIp, Server, ServiceName,
@@ -486,9 +486,9 @@ impl<'w> Staging<'w> {
 
     fn find_key(&mut self, key: &BindingKey) -> Result<Handle, (Rule, String)> {
         let missing = || (Rule::NoSuchBinding, "no such binding".to_owned());
-        let network = self.network(&key.network).ok_or_else(|| {
-            (Rule::UnknownNetwork, format!("network `{}` is not configured", key.network))
-        })?;
+        let network = self
+            .network(&key.network)
+            .ok_or_else(|| (Rule::UnknownNetwork, format!("network `{}` is not configured", key.network)))?;
         let container = self.find_pair(network, key.mac, key.ip, key.id.as_deref()).ok_or_else(missing)?;
         match key.ports {
             KeyPorts::SameNumbers => self.find_star(container, key.proto).map_err(|count| match count {

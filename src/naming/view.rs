@@ -203,9 +203,7 @@ impl<'g> View<'g> {
                 && binding.is_public()
                 && binding.proto.serves(proto)
         };
-        if let Some((_, binding)) =
-            self.names.bindings.find(BY_PUBLIC, public_hash(address, port), &self.at, is_it)
-        {
+        if let Some((_, binding)) = self.names.bindings.find(BY_PUBLIC, public_hash(address, port), &self.at, is_it) {
             return Some(Service::one(*self, binding));
         }
         self.group(ServiceName { space: Space::Public, ip, port }, proto)
@@ -308,7 +306,13 @@ impl<'g> View<'g> {
     /// The service binding of this very container for one of its own ports.
     #[inline]
     #[must_use]
-    pub fn source_service(&self, handle: Handle, container: &Container, proto: Proto, port: u16) -> Option<&'g Binding> {
+    pub fn source_service(
+        &self,
+        handle: Handle,
+        container: &Container,
+        proto: Proto,
+        port: u16,
+    ) -> Option<&'g Binding> {
         let sizes = self.names.inside_sizes.around(port);
         let is_it = |binding: &Binding| {
             binding.container == handle

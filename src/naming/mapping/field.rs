@@ -77,9 +77,11 @@ pub(in super::super) fn published(text: &[u8]) -> Result<Published, String> {
     let (ip, rest) = address(text)?;
     let port = match rest {
         None => None,
-        Some(port) => Some(number(port).filter(|&port| port > 0).ok_or_else(|| {
-            format!("`{}` is no public port: 1 to 65535", String::from_utf8_lossy(port))
-        })?),
+        Some(port) => Some(
+            number(port)
+                .filter(|&port| port > 0)
+                .ok_or_else(|| format!("`{}` is no public port: 1 to 65535", String::from_utf8_lossy(port)))?,
+        ),
     };
     Ok(Published { ip, port })
 }
@@ -91,7 +93,8 @@ fn address(text: &[u8]) -> Result<(Ip, Option<&[u8]>), String> {
         let unclosed = || format!("`{}`: a [ without its ]", shown());
         let close = rest.iter().position(|&byte| byte == b']').ok_or_else(unclosed)?;
         let ip = std::str::from_utf8(&rest[..close]).ok().and_then(|ip| ip.parse::<std::net::Ipv6Addr>().ok());
-        let ip = ip.map(Ip::from).ok_or_else(|| format!("`{}`: brackets hold an IPv6 address, like [fd00::2]", shown()))?;
+        let ip =
+            ip.map(Ip::from).ok_or_else(|| format!("`{}`: brackets hold an IPv6 address, like [fd00::2]", shown()))?;
         if ip.is_v4() {
             return Err(format!("{ip} is an IPv4 address: write it without brackets"));
         }
