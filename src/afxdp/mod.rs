@@ -1,1 +1,3 @@
+//! Frames to and from the kernel.
 
+pub mod program;

@@ -1,1 +1,27 @@
+//! What must outlive the process: translation entries, last-sent clocks, owners of wire names and their quarantine.
+//!
+//! All of it lies in one mapped file of 64-bit words ([`State`]). Packet workers read and write it together, by atomic
+//! operations only: no lock, allocation, system call or clock read. The control plane assigns owners and sweeps.
+//! A process that is killed between any two instructions leaves words that the next one can use.
 
+mod clocks;
+mod echo;
+mod entry;
+mod header;
+mod layout;
+mod overlap;
+mod owners;
+mod pool;
+mod signal;
+mod state;
+pub mod timers;
+mod translate;
+
+pub use clocks::Side;
+pub use echo::ECHO_CLAIM_WORDS;
+pub use layout::{Geometry, Slot, Transport};
+pub use owners::{Holding, Resting};
+pub use pool::Pool;
+pub use signal::Signal;
+pub use state::{Fresh, State};
+pub use translate::Refused;

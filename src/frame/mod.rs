@@ -1,1 +1,34 @@
+//! Views over packet bytes, checksums, rewrites and answers. No tables, no I/O, no allocation, and no panic on any bytes.
+//!
+//! A [`Frame`] is the bytes, [`parse`] reads them once into a small [`Packet`], and everything else ([`rewrite`],
+//! [`rewrite_error`] and the answers) writes where the `Packet` says. A `Packet` keeps positions, so it still serves a
+//! frame that was rewritten; addresses and ports are then read from the bytes, as they stand.
 
+mod answer;
+mod arp;
+mod buffer;
+pub mod checksum;
+mod echo_reply;
+mod embedded;
+mod icmp_error;
+mod ipv4;
+mod ipv6;
+mod malformed;
+mod packet;
+mod parse;
+mod rewrite;
+mod rewrite_error;
+mod tcp_reset;
+mod transport;
+
+pub use answer::may_answer_with_error;
+pub use arp::{ARP_FRAME_LEN, Arp, ArpOperation, arp_reply, arp_request};
+pub use buffer::Frame;
+pub use echo_reply::echo_reply;
+pub use icmp_error::{IcmpError, icmp_error};
+pub use malformed::Malformed;
+pub use packet::{Embedded, EmbeddedL4, Fragment, L4, Packet, TcpFlags};
+pub use parse::{ETHERNET_LEN, Parsed, parse};
+pub use rewrite::{ChecksumWork, Rewrite, rewrite, set_macs};
+pub use rewrite_error::rewrite_error;
+pub use tcp_reset::tcp_reset;

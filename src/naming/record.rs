@@ -4,7 +4,7 @@
 //! atomics say for themselves who writes them.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::table::{Handle, Record};
 use crate::units::{Endpoint, Ip, Mac, NetworkId, PortId, PortRange, Proto};
@@ -228,18 +228,21 @@ pub struct Container {
     pub(super) ip: Ip,
     pub(super) owner: u64,
     pub(super) id: Option<ContainerId>,
-    /// The access port that proved to hold the pair: 0 for none, else the port's id plus one. Written by the workers.
-    held_by: AtomicU32,
+    /// The access port that proved to hold the pair, plus one, above the MAC that it showed there, so that both change
+    /// at once; 0 for none. Written by the workers.
+    held_by: AtomicU64,
     /// Bindings in the staged state. Written and read by the writer only.
     pub(super) bindings: AtomicU32,
     /// Bindings that take new connections. Written by the writer, right after each commit.
-    pub(super) active: AtomicU32,
+    active: AtomicU32,
+    /// Bindings to our own ServerIPs. The same.
+    local: AtomicU32,
     pub(super) network: NetworkId,
     /// `Mac::ZERO` for "to be resolved".
     pub(super) mac: Mac,
 }
 
-const _: () = assert!(size_of::<Container>() == 48);
+const _: () = assert!(size_of::<Container>() == 64);
 
 /// Indexes of the table of containers.
 pub(super) const BY_PAIR: usize = 0;
@@ -258,7 +261,17 @@ impl Container {
     pub(super) fn new(network: NetworkId, mac: Option<Mac>, ip: Ip, id: Option<ContainerId>, owner: u64) -> Container {
         let mac = mac.unwrap_or(Mac::ZERO);
         let zero = AtomicU32::default;
-        Container { ip, owner, id, held_by: zero(), bindings: zero(), active: zero(), network, mac }
+        Container {
+            ip,
+            owner,
+            id,
+            held_by: AtomicU64::new(0),
+            bindings: zero(),
+            active: zero(),
+            local: zero(),
+            network,
+            mac,
+        }
     }
 
     /// The network that it belongs to.
@@ -304,29 +317,52 @@ impl Container {
         self.active.load(Ordering::Relaxed) > 0
     }
 
-    /// The access port that holds it, if one has proved to.
+    /// True if some binding ties it to this server.
     #[inline]
     #[must_use]
-    pub fn held_by(&self) -> Option<PortId> {
-        self.held_by.load(Ordering::Acquire).checked_sub(1).map(|port| PortId(port as u16))
+    pub fn is_bound_here(&self) -> bool {
+        self.local.load(Ordering::Relaxed) > 0
     }
 
-    /// `port` claims to hold it. Returns who does: `port` itself, unless another came first.
+    pub(super) fn active(&self) -> &AtomicU32 {
+        &self.active
+    }
+
+    pub(super) fn local(&self) -> &AtomicU32 {
+        &self.local
+    }
+
+    /// The access port that holds it, if one has proved to, and the MAC that it showed there.
     #[inline]
-    pub fn hold(&self, port: PortId) -> PortId {
-        let mine = u32::from(port.0) + 1;
+    #[must_use]
+    pub fn held_by(&self) -> Option<(PortId, Mac)> {
+        held(self.held_by.load(Ordering::Acquire))
+    }
+
+    /// `port` claims to hold it, where it showed `mac`. True if it does from now on, or did before; false if another
+    /// port came first.
+    #[inline]
+    pub fn hold(&self, port: PortId, mac: Mac) -> bool {
+        let [a, b, c, d, e, f] = mac.0;
+        let mine = (u64::from(port.0) + 1) << 48 | u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
         match self.held_by.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => port,
-            Err(other) => PortId((other - 1) as u16),
+            Ok(_) => true,
+            Err(other) => held(other).is_some_and(|(by, _)| by == port),
         }
     }
 
-    /// `port` went down: it holds the container no longer.
-    pub fn release(&self, port: PortId) {
-        let mine = u32::from(port.0) + 1;
-        // Lost to nobody: only the holder gives up.
-        let _ = self.held_by.compare_exchange(mine, 0, Ordering::AcqRel, Ordering::Acquire);
+    /// `port` went down: it holds the container no longer. True if it did.
+    pub fn release(&self, port: PortId) -> bool {
+        let word = self.held_by.load(Ordering::Acquire);
+        held(word).is_some_and(|(by, _)| by == port)
+            && self.held_by.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
+}
+
+fn held(word: u64) -> Option<(PortId, Mac)> {
+    let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
+    let port = u16::try_from((word >> 48).checked_sub(1)?).ok()?;
+    Some((PortId(port), Mac([a, b, c, d, e, f])))
 }
 
 /// A server as some binding names it: two MACs of one address are two records.

@@ -28,6 +28,8 @@ pub(super) struct Staged {
     pub(super) touched: Vec<(Ip, Protocol, PortRange)>,
     /// By how much the number of active bindings of a container changes.
     pub(super) active: Vec<(Handle, i32)>,
+    /// The same of its bindings to our own ServerIPs.
+    pub(super) local: Vec<(Handle, i32)>,
 }
 
 /// A change set in the making.
@@ -321,6 +323,7 @@ impl<'w> Staging<'w> {
         if let Some(server) = self.names.servers.get_staged(binding.server, self.writer)
             && server.local
         {
+            self.staged.local.push((binding.container, by));
             self.staged.touched.push((server.ip, binding.proto, binding.wire_ports()));
         }
     }

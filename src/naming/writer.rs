@@ -9,7 +9,7 @@ use crate::units::Ip;
 use super::change::{Change, Clash, Located};
 use super::live::Names;
 use super::owners;
-use super::record::Server;
+use super::record::{Container, Server};
 use super::spec::{BindingKey, BindingSpec};
 use super::staging::Staging;
 
@@ -96,9 +96,12 @@ impl NamesWriter {
                 let now = names.view(&guard);
                 // What is added goes first, so that nobody looks idle who is not.
                 for gained in [true, false] {
-                    for &(container, by) in done.active.iter().filter(|&&(_, by)| (by > 0) == gained) {
-                        if let Some(container) = before.container(container).or(now.container(container)) {
-                            container.active.fetch_add(by as u32, Ordering::Relaxed);
+                    let counters: [fn(&Container) -> &AtomicU32; 2] = [Container::active, Container::local];
+                    for (tally, of) in [&done.active, &done.local].into_iter().zip(counters) {
+                        for &(container, by) in tally.iter().filter(|&&(_, by)| (by > 0) == gained) {
+                            if let Some(container) = before.container(container).or(now.container(container)) {
+                                of(container).fetch_add(by as u32, Ordering::Relaxed);
+                            }
                         }
                     }
                 }

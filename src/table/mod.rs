@@ -34,6 +34,7 @@ pub mod hash;
 pub mod mapped;
 
 /// Pinned readers and the end of grace periods: crossbeam-epoch, or a model of it under loom.
+#[cfg_attr(loom, path = "epoch_model.rs")]
 mod epoch;
 /// Hash buckets of one cache line each, growing by replacement.
 mod index;
@@ -60,3 +61,6 @@ pub use slab::Handle;
 pub use swap::Swap;
 pub use timeline::{Snapshot, Timeline};
 pub use writer::Writer;
+
+#[cfg(all(test, loom))]
+mod model;

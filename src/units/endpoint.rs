@@ -22,7 +22,13 @@ impl Proto {
     /// True for the protocols whose endpoints have ports: TCP, UDP and ICMP echo (its identifier is the port).
     #[must_use]
     pub fn has_ports(self) -> bool {
-        matches!(self, Proto::TCP | Proto::UDP | Proto::ICMP | Proto::ICMPV6)
+        matches!(self, Proto::TCP | Proto::UDP) || self.is_echo()
+    }
+
+    /// True for ICMP of either family, whose echo messages are the only ones with an endpoint.
+    #[must_use]
+    pub fn is_echo(self) -> bool {
+        matches!(self, Proto::ICMP | Proto::ICMPV6)
     }
 }
 

@@ -1,0 +1,191 @@
+//! Loading: from the compiled object to a program and its maps in the kernel, on no interface yet.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray, XskMap};
+use aya::programs::{ProgramInfo, TestRun, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+
+use super::claims::{ClaimsMap, io_error};
+use super::{Counters, Kind};
+use crate::units::QueueId;
+
+const UPLINK: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uplink.bpf.o"));
+const ACCESS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/access.bpf.o"));
+const ROLE_UPLINK: u32 = 1;
+const ROLE_EXTERNAL: u32 = 2;
+
+/// What a program decided about a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// `XDP_PASS`: the kernel's.
+    Pass,
+    /// `XDP_DROP`: the engine's, and no engine runs.
+    Drop,
+    /// `XDP_REDIRECT`: the engine's.
+    Redirect,
+    /// Anything else; our programs return nothing else.
+    Other(u32),
+}
+
+/// A program in the kernel with its maps. One writer, the control plane.
+pub struct Program {
+    ebpf: Ebpf,
+    name: &'static str,
+    sockets: XskMap<MapData>,
+    counters: PerCpuArray<MapData, u64>,
+    claims: Option<ClaimsMap>,
+}
+
+impl Program {
+    /// Loads the program for a kind of port: without interface, pins or claims. `frags` for frames of several buffers.
+    pub fn load(kind: Kind, frags: bool) -> Result<Program, EbpfError> {
+        Program::load_with(kind, frags, None)
+    }
+
+    /// The same, with the maps that are pinned in `pins`, or pinned there now.
+    pub(super) fn load_with(kind: Kind, frags: bool, pins: Option<&Path>) -> Result<Program, EbpfError> {
+        let (object, name, maps) = parts(kind, frags);
+        let mut loader = EbpfLoader::new();
+        if let Some(dir) = pins {
+            for map in maps {
+                loader.map_pin_path(map, dir.join(map));
+            }
+        }
+        let mut ebpf = loader.load(object)?;
+        set_role(&mut ebpf, kind)?;
+        let claims = match kind {
+            Kind::Access => None,
+            Kind::Uplink { .. } | Kind::External => Some(ClaimsMap::take(|map| ebpf.take_map(map))?),
+        };
+        let program: &mut Xdp = ebpf.program_mut(name).ok_or_else(|| absent(name))?.try_into()?;
+        program.load()?;
+        let sockets = ebpf.take_map("xsks").ok_or_else(|| absent("xsks"))?.try_into()?;
+        let counters = ebpf.take_map("counters").ok_or_else(|| absent("counters"))?.try_into()?;
+        Ok(Program { ebpf, name, sockets, counters, claims })
+    }
+
+    /// Says which socket takes the frames of a receive queue, from now on. The socket must be bound to that queue; the
+    /// kernel forgets it when its last descriptor is closed.
+    pub fn set_socket(&mut self, queue: QueueId, socket: impl AsFd) -> io::Result<()> {
+        self.sockets.set(queue.0, socket.as_fd().as_raw_fd(), 0).map_err(io_error)
+    }
+
+    /// Takes the queue's socket away: its claimed frames are dropped from now on. No socket is no error.
+    pub fn unset_socket(&mut self, queue: QueueId) -> io::Result<()> {
+        match self.sockets.unset(queue.0).map_err(io_error) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What the program claims; `None` on an access port, where all is claimed.
+    pub fn claims(&mut self) -> Option<&mut ClaimsMap> {
+        self.claims.as_mut()
+    }
+
+    /// What became of the frames so far.
+    pub fn counters(&self) -> io::Result<Counters> {
+        Counters::read(&self.counters)
+    }
+
+    /// Runs the program over one frame of at least 14 bytes, as if it came by queue 0 (`BPF_PROG_TEST_RUN`). Nothing
+    /// is delivered; counters count.
+    pub fn run(&self, frame: &[u8]) -> Result<Action, EbpfError> {
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        Ok(match self.xdp()?.test_run(options)?.return_value {
+            1 => Action::Drop,
+            2 => Action::Pass,
+            4 => Action::Redirect,
+            other => Action::Other(other),
+        })
+    }
+
+    pub(super) fn fd(&self) -> Result<BorrowedFd<'_>, EbpfError> {
+        Ok(self.xdp()?.fd()?.as_fd())
+    }
+
+    pub(super) fn pin(&mut self, path: &Path) -> Result<(), EbpfError> {
+        let program: &mut Xdp = self.ebpf.program_mut(self.name).ok_or_else(|| absent(self.name))?.try_into()?;
+        program
+            .pin(path)
+            .map_err(|error| EbpfError::FileError { path: path.to_owned(), error: io::Error::other(error) })
+    }
+
+    /// True if the other program has the same instructions, the same name (which tells the `frags` variant) and the
+    /// very same maps.
+    pub(super) fn is_same_as(&self, other: &ProgramInfo) -> Result<bool, EbpfError> {
+        let ours = self.xdp()?.info()?;
+        let maps = |info: &ProgramInfo| info.map_ids().map(|ids| ids.map(BTreeSet::from_iter));
+        Ok(ours.tag() == other.tag() && ours.name() == other.name() && maps(&ours)? == maps(other)?)
+    }
+
+    fn xdp(&self) -> Result<&Xdp, EbpfError> {
+        Ok(self.ebpf.program(self.name).ok_or_else(|| absent(self.name))?.try_into()?)
+    }
+}
+
+/// The names of the maps in `dir` that a program of this build could not use: unknown to it, or of another shape.
+pub(super) fn unusable_pins(kind: Kind, dir: &Path) -> Result<Vec<String>, EbpfError> {
+    let (object, _, names) = parts(kind, false);
+    let fresh = Ebpf::load(object)?;
+    let mut unusable = Vec::new();
+    for pinned in ALL_MAPS {
+        let Ok(info) = MapInfo::from_pin(dir.join(pinned)) else { continue };
+        let usable = match fresh.map(pinned).filter(|_| names.contains(&pinned)) {
+            Some(map) => shape(&info) == shape(&map_info(map)?),
+            None => false,
+        };
+        if !usable {
+            unusable.push(pinned.to_owned());
+        }
+    }
+    Ok(unusable)
+}
+
+const ALL_MAPS: [&str; 9] =
+    ["xsks", "counters", "settings", "servers", "portless", "publics", "public_ips", "echo", "fragments"];
+
+fn parts(kind: Kind, frags: bool) -> (&'static [u8], &'static str, &'static [&'static str]) {
+    match (kind, frags) {
+        (Kind::Access, false) => (ACCESS, "access", &ALL_MAPS[..2]),
+        (Kind::Access, true) => (ACCESS, "access_frags", &ALL_MAPS[..2]),
+        (Kind::Uplink { .. } | Kind::External, false) => (UPLINK, "uplink", &ALL_MAPS),
+        (Kind::Uplink { .. } | Kind::External, true) => (UPLINK, "uplink_frags", &ALL_MAPS),
+    }
+}
+
+fn set_role(ebpf: &mut Ebpf, kind: Kind) -> Result<(), EbpfError> {
+    let role = match kind {
+        Kind::Access => return Ok(()),
+        Kind::Uplink { external: false } => ROLE_UPLINK,
+        Kind::Uplink { external: true } => ROLE_UPLINK | ROLE_EXTERNAL,
+        Kind::External => ROLE_EXTERNAL,
+    };
+    let mut settings: Array<_, u32> = ebpf.map_mut("settings").ok_or_else(|| absent("settings"))?.try_into()?;
+    Ok(settings.set(0, role, 0)?)
+}
+
+fn map_info(map: &Map) -> Result<MapInfo, EbpfError> {
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::XskMap(data) => {
+            Ok(data.info()?)
+        }
+        _ => Err(absent("a map of a known type")),
+    }
+}
+
+fn shape(info: &MapInfo) -> (Option<u32>, [u32; 4]) {
+    let kind = info.map_type().ok().map(|kind| kind as u32);
+    (kind, [info.key_size(), info.value_size(), info.max_entries(), info.map_flags()])
+}
+
+fn absent(what: &str) -> EbpfError {
+    EbpfError::FileError {
+        path: "the compiled XDP object".into(),
+        error: io::Error::new(io::ErrorKind::NotFound, format!("{what} is missing")),
+    }
+}

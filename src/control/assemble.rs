@@ -1,0 +1,115 @@
+//! From configuration and mapping to what the engine runs on: the same for `run`, `replay`, `explain` and the tests.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::config::{self, Config, Mistake, Position};
+use crate::naming::{self, BindingSpec, Located, Names, NamesWriter};
+use crate::neighbour::Fib;
+use crate::path::{Access, Port, Role, Surroundings};
+use crate::units::{Mac, NetworkId, PortId};
+
+/// MTU of a port that neither the configuration nor an interface tells of (IEEE 802.3).
+const DEFAULT_MTU: u32 = 1500;
+
+/// An interface's own MAC, and its MTU in bytes of IP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interface {
+    pub mac: Mac,
+    pub mtu: u32,
+}
+
+/// Tables and surroundings of one engine.
+pub struct Assembly {
+    pub around: Surroundings,
+    pub names: Arc<Names>,
+    pub writer: NamesWriter,
+}
+
+impl Assembly {
+    /// Reads the mapping and puts everything together. `interface` tells of an interface by its name; replay has none.
+    ///
+    /// # Errors
+    /// Every mistake of the mapping, in its own lines and between them.
+    pub fn new(config: &Config, interface: impl Fn(&str) -> Option<Interface>) -> Result<Assembly, Vec<Mistake>> {
+        let networks = config.build_networks().map_err(|err| vec![Mistake::in_file(&config.file, err.to_string())])?;
+        let networks = Arc::new(networks);
+        let (names, mut writer) = Names::new(Arc::clone(&networks), &config.server.ips, config.server.ports);
+        load_mapping(config, &mut writer)?;
+        let ports: Vec<Port> = config
+            .ports
+            .iter()
+            .map(|port| {
+                let found = port.interface.as_deref().and_then(&interface);
+                Port {
+                    name: port.name.clone(),
+                    role: role(&port.role, &names),
+                    mac: found.map(|found| found.mac).or(port.address).unwrap_or(Mac::ZERO),
+                    mtu: found.map(|found| found.mtu).or(port.mtu.map(u32::from)).unwrap_or(DEFAULT_MTU),
+                }
+            })
+            .collect();
+        let uplink = ports.iter().position(|port| matches!(port.role, Role::Uplink { .. }));
+        let around = Surroundings {
+            ports,
+            networks,
+            servers: config.server.ips.clone(),
+            owned: config.server.ports,
+            uplink: uplink.and_then(|index| u16::try_from(index).ok()).map(PortId),
+        };
+        Ok(Assembly { around, names, writer })
+    }
+}
+
+/// Makes the mapping file that the configuration names the whole mapping.
+///
+/// # Errors
+/// Every mistake in it; the tables then stay as they were.
+pub fn load_mapping(config: &Config, writer: &mut NamesWriter) -> Result<naming::Change, Vec<Mistake>> {
+    let file = &config.server.mapping;
+    let text = fs::read(file).map_err(|err| {
+        let at = Some(config.server.mapping_at);
+        let message = format!("the mapping {} can't be read: {err}", file.display());
+        vec![Mistake { file: config.file.clone(), at, message }]
+    })?;
+    let (bindings, mut mistakes) = naming::read_mapping(&text);
+    // The tables are asked even if lines are wrong by themselves, so that all is told at once; a faulty mapping is
+    // never put in force, though.
+    let replaced = if mistakes.is_empty() { writer.replace(&bindings) } else { Err(clashes(config, &bindings)) };
+    replaced.map_err(|clashes| {
+        mistakes.extend(clashes.iter().map(|clash| naming::locate(&text, clash)));
+        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        mistakes.into_iter().map(|mistake| in_mapping(file, mistake)).collect()
+    })
+}
+
+/// What is wrong between bindings, found with tables that nobody reads.
+fn clashes(config: &Config, bindings: &[Located<BindingSpec>]) -> Vec<naming::Clash> {
+    let Ok(networks) = config.build_networks() else { return Vec::new() };
+    let (_, mut writer) = Names::new(Arc::new(networks), &config.server.ips, config.server.ports);
+    writer.replace(bindings).err().unwrap_or_default()
+}
+
+fn in_mapping(file: &Path, mistake: naming::Mistake) -> Mistake {
+    let at = Position { line: mistake.line as usize, column: mistake.column as usize };
+    Mistake { file: file.to_owned(), at: Some(at), message: mistake.message }
+}
+
+fn role(role: &config::Role, names: &Names) -> Role {
+    match role {
+        config::Role::Uplink { external, .. } => Role::Uplink { external: *external },
+        config::Role::External { .. } => Role::External,
+        config::Role::Access { network, mac, id } => Role::Access(Access {
+            network: names.networks().id(network).unwrap_or(NetworkId(u16::MAX)),
+            pinned: *mac,
+            id: id.as_deref().map(|id| names.container_id(id)),
+        }),
+    }
+}
+
+/// What the configuration alone says of next hops; the kernel's own are added while the engine runs.
+#[must_use]
+pub fn fixed_hops(config: &Config) -> Fib {
+    Fib::new(config.neighbours.iter().map(|neighbour| (neighbour.ip, neighbour.mac)), config.server.router)
+}

@@ -1,0 +1,57 @@
+//! The claims on echo replies that the uplink's XDP program reads.
+//!
+//! For each identifier the second (of `CLOCK_BOOTTIME`) from which replies with it are no longer the engine's; the
+//! program leaves them to the kernel then. Writers: packet workers. Reader: the XDP program.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::clocks::Side;
+use super::entry::Entry;
+use super::layout::{Slot, Transport};
+use super::signal::Signal;
+use super::state::State;
+use super::timers;
+use crate::table::mapped::Words;
+use crate::units::{Proto, Tick};
+
+/// 32-bit words of the array: two an identifier, of which the first is the claim. The kernel lays the `u32`s of a
+/// mappable array 8 bytes apart (`kernel/bpf/arraymap.c`, `array_map_alloc`).
+pub const ECHO_CLAIM_WORDS: usize = 2 * 65536;
+
+impl State {
+    /// Mirrors the claims into `claims` from now on, starting with what the state remembers. False, and nothing
+    /// changes, if it is too small or another array is attached.
+    pub fn attach_echo_claims(&self, claims: Words<AtomicU32>, now: Tick) -> bool {
+        if claims.len() < ECHO_CLAIM_WORDS || self.echo_claims.set(claims).is_err() {
+            return false;
+        }
+        let ports = self.layout.geometry.ports;
+        for &server in &self.layout.geometry.servers {
+            for port in ports.first..=ports.last {
+                let Some(slot) = self.slot(server, Proto::ICMP, port) else { continue };
+                if self.expects_echo(slot, now) {
+                    self.claim_echo(slot, now);
+                }
+            }
+        }
+        true
+    }
+
+    /// True if replies with this identifier are ours: it is translated, or has lately been sent with.
+    #[must_use]
+    pub fn expects_echo(&self, slot: Slot, now: Tick) -> bool {
+        let translated = || Entry(self.entries()[slot.index as usize].load(Relaxed)).is_live(Transport::Echo, now);
+        let warm = |side| self.admits(slot, side, Signal::Datagram, now);
+        translated() || warm(Side::Outside) || warm(Side::Peers)
+    }
+
+    /// A request leaves by the port: its replies are ours for as long as they may come.
+    #[inline]
+    pub(super) fn claim_echo(&self, slot: Slot, now: Tick) {
+        let Some(claims) = self.echo_claims.get() else { return };
+        let id = self.layout.wire_name(slot.index).port;
+        if let Some(claim) = claims.get(2 * usize::from(id)) {
+            claim.store(now.seconds().saturating_add(timers::ECHO + 1), Relaxed);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Entries that are keyed by the remote too, for pools of which every port is taken.
+//!
+//! Several inside ports may share a wire port as long as their remotes differ (port overlapping, RFC 7857 section 3).
+//! A record may be laid over a port whose holder is known to use one other remote only; the holder's entry is marked
+//! *layered* then, and consults the records before it is used with yet another remote.
+//!
+//! Records lie in one table for the whole state. The bucket is chosen by pool, remote and port modulo `stride`, and a
+//! record gets a wire port that is equal to its inside port modulo `stride`: so the way out and the way in, which know
+//! one of the two ports each, look into the same bucket. There are at most 64 ports of a pool in one such class, and a
+//! bucket is a run of 64 cells that ends at the first that was never used.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::entry::{Entry, State as EntryState};
+use super::layout::Slot;
+use super::pool::{Search, mix};
+use super::signal::Signal;
+use super::state::State;
+use super::translate::{Plan, Refused, swap};
+use crate::units::Tick;
+
+/// Cells that a search looks at, and ports of a pool in one class.
+const RUN: u32 = 64;
+
+/// A record as it was read.
+#[derive(Clone, Copy)]
+pub(super) struct Overlap {
+    /// Its place in the table.
+    pub cell: u32,
+    pub entry: Entry,
+    /// Its port within the pool.
+    pub offset: u32,
+}
+
+/// What a run says about the pool, remote and class of a search.
+pub(super) struct Overlaps {
+    /// The inside port's own live record.
+    pub own: Option<Overlap>,
+    /// Ports of the class that have a live record of another inside port, by their place in the class.
+    taken: u64,
+    class: Class,
+    /// The first cell that may be written,
+    vacant: Option<(u32, Entry)>,
+    /// or the record that has been closed for longest.
+    closed: Option<(u32, Entry)>,
+    /// Of the records in `taken` the one that has been closed for longest.
+    closed_taken: Option<Overlap>,
+}
+
+/// The ports of a pool that are equal modulo `stride`.
+#[derive(Clone, Copy)]
+struct Class {
+    stride_log2: u32,
+    first: u32,
+    count: u32,
+}
+
+impl Class {
+    fn of(search: &Search) -> Class {
+        let size = search.mask + 1;
+        let stride_log2 = (size / RUN).checked_ilog2().unwrap_or(0);
+        Class { stride_log2, first: search.home() & ((1 << stride_log2) - 1), count: size >> stride_log2 }
+    }
+
+    fn offset(self, place: u32) -> u32 {
+        self.first + (place << self.stride_log2)
+    }
+
+    fn place(self, offset: u32) -> u32 {
+        offset >> self.stride_log2
+    }
+
+    fn contains(self, offset: u32) -> bool {
+        offset & ((1 << self.stride_log2) - 1) == self.first && self.place(offset) < self.count
+    }
+}
+
+impl Overlaps {
+    /// True if another inside port has a record for the remote at that port.
+    pub fn holds(&self, offset: u32) -> bool {
+        self.class.contains(offset) && self.taken >> self.class.place(offset) & 1 == 1
+    }
+}
+
+/// True if a record for the search's remote may be laid over the port with that entry: its holder does not use the
+/// port with that remote, and cannot begin to without finding the record.
+fn may_share(holder: Entry, search: &Search, now: Tick) -> bool {
+    if holder.is_tentative() {
+        return false;
+    }
+    let elsewhere = !holder.has_several() && holder.print() != search.print && holder.port() != search.inside;
+    elsewhere || !holder.is_live(search.transport, now)
+}
+
+impl State {
+    /// What is to be done about a packet that no entry without remote can carry.
+    pub(super) fn plan_overlap(&self, search: &Search, signal: Signal, now: Tick) -> Plan {
+        let records = self.overlaps(search, now);
+        if let Some(record) = records.own {
+            return if record.entry.is_tentative() {
+                Plan::FinishOverlap { record }
+            } else {
+                Plan::UseOverlap { record, next: record.entry.sent(signal, record.entry.print(), now) }
+            };
+        }
+        if signal == Signal::Rst {
+            return Plan::Refuse(Refused::Stray);
+        }
+        let sharable = |offset: &u32| may_share(Entry(self.entries()[search.index(*offset)].load(SeqCst)), search, now);
+        let class = records.class;
+        let preferred = class.place(search.home());
+        let free = (0..class.count)
+            .map(|nth| class.offset((preferred + nth) & (class.count - 1)))
+            .filter(|&offset| !records.holds(offset))
+            .find(sharable);
+        let recycles = signal == Signal::Syn;
+        let cell = records.vacant.or(records.closed.filter(|_| recycles));
+        if let (Some(offset), Some((cell, old))) = (free, cell) {
+            return Plan::MakeOverlap { cell, old, offset };
+        }
+        match records.closed_taken {
+            Some(closed) if recycles && sharable(&closed.offset) => {
+                Plan::MakeOverlap { cell: closed.cell, old: closed.entry, offset: closed.offset }
+            }
+            _ => Plan::Refuse(Refused::Exhausted),
+        }
+    }
+
+    /// Everything that the run of the search says.
+    pub(super) fn overlaps(&self, search: &Search, now: Tick) -> Overlaps {
+        let class = Class::of(search);
+        let mut records = Overlaps { own: None, taken: 0, class, vacant: None, closed: None, closed_taken: None };
+        for cell in self.run(search, class) {
+            let (entry, remote, slot) = self.record(cell);
+            if !entry.is_live(search.transport, now) {
+                if entry.state() != EntryState::Claimed {
+                    records.vacant = records.vacant.or(Some((cell, entry)));
+                }
+                if entry == NEVER_USED {
+                    break;
+                }
+                continue;
+            }
+            let older = |closed: Option<Entry>| closed.is_none_or(|closed| entry.age(now) > closed.age(now));
+            let is_closed = entry.is_closed() && !entry.is_tentative();
+            if is_closed && older(records.closed.map(|(_, entry)| entry)) {
+                records.closed = Some((cell, entry));
+            }
+            let Some(offset) = offset_of(search, class, remote, slot) else { continue };
+            let record = Overlap { cell, entry, offset };
+            if entry.port() == search.inside {
+                records.own = records.own.or(Some(record));
+            } else {
+                records.taken |= 1 << class.place(offset);
+                if is_closed && older(records.closed_taken.map(|record| record.entry)) {
+                    records.closed_taken = Some(record);
+                }
+            }
+        }
+        records
+    }
+
+    /// The live record for the search's remote at that port, whoever's it is.
+    pub(super) fn overlap_at(&self, search: &Search, offset: u32, now: Tick) -> Option<Overlap> {
+        let class = Class::of(search);
+        for cell in self.run(search, class) {
+            let (entry, remote, slot) = self.record(cell);
+            if entry == NEVER_USED {
+                break;
+            }
+            if offset_of(search, class, remote, slot) == Some(offset)
+                && entry.is_live(search.transport, now)
+                && !entry.is_tentative()
+            {
+                return Some(Overlap { cell, entry, offset });
+            }
+        }
+        None
+    }
+
+    /// Writes a tentative record, unless somebody else has taken its cell.
+    pub(super) fn make_overlap(&self, search: &Search, cell: u32, old: Entry, offset: u32, signal: Signal, now: Tick) {
+        self.layer_home(search);
+        // Records are marked as layered so that a cell that was used once never reads as never used.
+        let entry = old.replaced(search.inside, search.print, signal, now).layered().tentative();
+        let claimed = entry.confirmed().with_state(EntryState::Claimed);
+        let at = cell as usize;
+        if swap(&self.overlap_entries()[at], old, claimed) {
+            self.overlap_remotes()[at].store(search.remote, SeqCst);
+            self.overlap_slots()[at].store(u64::from(search.base + offset), SeqCst);
+            swap(&self.overlap_entries()[at], claimed, entry);
+            self.confirm_overlap(search, Overlap { cell, entry, offset }, now);
+        }
+    }
+
+    /// Makes a tentative record good, or takes it back: because the inside port has an entry that serves, because
+    /// another record for the same way out or in goes before it, or because the port's holder may use the remote.
+    pub(super) fn confirm_overlap(&self, search: &Search, record: Overlap, now: Tick) {
+        let cell = &self.overlap_entries()[record.cell as usize];
+        let serves = |(offset, entry): (u32, Entry)| {
+            entry.is_tentative() || !entry.is_layered() || !self.overlaps(search, now).holds(offset)
+        };
+        if self.find(search).is_some_and(serves)
+            || !self.outranks(search, record, now)
+            || !self.lay_over(search, record.offset, now)
+            || !self.is_owner(search)
+        {
+            swap(cell, record.entry, record.entry.emptied());
+            return;
+        }
+        swap(cell, record.entry, record.entry.confirmed());
+    }
+
+    /// Removes expired and higher tentative records that stand against `record`; false if one is left.
+    fn outranks(&self, search: &Search, record: Overlap, now: Tick) -> bool {
+        let class = Class::of(search);
+        let mut is_behind = false;
+        for cell in self.run(search, class) {
+            if cell == record.cell {
+                is_behind = true;
+                continue;
+            }
+            loop {
+                let (entry, remote, slot) = self.record(cell);
+                if entry == NEVER_USED {
+                    return true;
+                }
+                let Some(offset) = offset_of(search, class, remote, slot) else { break };
+                if !entry.is_entry() || (entry.port() != search.inside && offset != record.offset) {
+                    break;
+                }
+                let yields = !entry.is_live(search.transport, now) || (entry.is_tentative() && is_behind);
+                if !yields {
+                    return false;
+                }
+                if swap(&self.overlap_entries()[cell as usize], entry, entry.emptied()) {
+                    break;
+                }
+            }
+        }
+        true
+    }
+
+    /// Marks the entry at the port as layered and makes its holder look again; false if the port may not be shared.
+    fn lay_over(&self, search: &Search, offset: u32, now: Tick) -> bool {
+        let cell = &self.entries()[search.index(offset)];
+        loop {
+            let holder = Entry(cell.load(SeqCst));
+            if !may_share(holder, search, now) {
+                return false;
+            }
+            if swap(cell, holder, holder.relayered()) {
+                return true;
+            }
+        }
+    }
+
+    /// Forgets all records at a slot. For the control plane: it looks at the whole table.
+    pub(super) fn clear_overlaps(&self, slot: Slot) {
+        for cell in 0..self.layout.overlaps {
+            loop {
+                let (entry, _, at) = self.record(cell);
+                if !entry.is_entry()
+                    || at != u64::from(slot.index)
+                    || swap(&self.overlap_entries()[cell as usize], entry, entry.emptied())
+                {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The cells in which records of the search's pool, remote and class may lie, in the order of their rank.
+    fn run(&self, search: &Search, class: Class) -> impl Iterator<Item = u32> + use<> {
+        let last = self.layout.overlaps - 1;
+        let start = mix(search.remote ^ mix(u64::from(search.base) << 32 | u64::from(class.first))) as u32;
+        (0..RUN).map(move |nth| start.wrapping_add(nth) & last)
+    }
+
+    /// A record's three words as they were at one moment: the two others change only while the entry says that it is
+    /// claimed, and each claim has another generation.
+    fn record(&self, cell: u32) -> (Entry, u64, u64) {
+        let at = cell as usize;
+        let entry = &self.overlap_entries()[at];
+        let mut word = entry.load(SeqCst);
+        loop {
+            let remote = self.overlap_remotes()[at].load(SeqCst);
+            let slot = self.overlap_slots()[at].load(SeqCst);
+            match entry.load(SeqCst) {
+                same if same == word => return (Entry(word), remote, slot),
+                changed => word = changed,
+            }
+        }
+    }
+}
+
+/// A cell that was never used: no record lies behind it.
+const NEVER_USED: Entry = Entry(0);
+
+/// The port of a record within the search's pool, if it is for the same remote and class.
+fn offset_of(search: &Search, class: Class, remote: u64, slot: u64) -> Option<u32> {
+    if remote != search.remote {
+        return None;
+    }
+    let offset = u32::try_from(slot).ok()?.checked_sub(search.base)?;
+    class.contains(offset).then_some(offset)
+}

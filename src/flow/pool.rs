@@ -1,0 +1,138 @@
+//! The ports that translation may use, and how a search walks over them.
+
+use super::layout::Transport;
+use super::owners::named;
+use super::state::State;
+use crate::units::{Endpoint, Ip, PortRange};
+
+/// The part of a client block that translated connections leave from, with the block's owner. Cheap to make per packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pool {
+    pub(super) server: u16,
+    pub(super) first: u16,
+    pub(super) log2: u8,
+    pub(super) owner: u64,
+}
+
+impl State {
+    /// The pool of the client block whose server ports are `block`: all of it, or the last 1/8 of a native one. `owner`
+    /// is the identity hash that [`State::assign`] was given. `None` if the range is unaligned, not of a ServerIP of
+    /// ours, not wholly in the owned range, or native and smaller than 8.
+    #[inline]
+    #[must_use]
+    pub fn pool(&self, server: Ip, block: PortRange, native: bool, owner: u64) -> Option<Pool> {
+        let server = self.layout.server(server)?;
+        let owner = named(owner);
+        let owned = self.layout.geometry.ports;
+        let log2 = block.aligned_log2()?;
+        if !owned.contains(block.first) || !owned.contains(block.last) {
+            return None;
+        }
+        if !native {
+            return Some(Pool { server, first: block.first, log2, owner });
+        }
+        let log2 = log2.checked_sub(3)?;
+        Some(Pool { server, first: block.last - ((1u32 << log2) - 1) as u16, log2, owner })
+    }
+}
+
+impl Pool {
+    /// The server ports that translation uses.
+    #[must_use]
+    pub fn ports(&self) -> PortRange {
+        PortRange { first: self.first, last: self.first + self.mask() as u16 }
+    }
+
+    pub(super) fn mask(&self) -> u32 {
+        (1 << self.log2) - 1
+    }
+}
+
+/// An inside port, the pool that it leaves by and the remote that it talks to: what one search is about.
+#[derive(Clone, Copy)]
+pub(super) struct Search {
+    pub transport: Transport,
+    /// Slot of the pool's first port.
+    pub base: u32,
+    /// Size of the pool, less one.
+    pub mask: u32,
+    pub owner: u64,
+    pub inside: u16,
+    /// The remote, whole if it is IPv4.
+    pub remote: u64,
+    /// A few bits of its hash.
+    pub print: u16,
+}
+
+/// No inside port is placed further from the port that it prefers, in steps of the search.
+pub(super) const MAX_REACH: u32 = 4096;
+
+impl Search {
+    /// The port that RFC 4787 section 4.2.2 would have us keep: base + p mod size.
+    pub fn home(&self) -> u32 {
+        u32::from(self.inside) & self.mask
+    }
+
+    /// The `step`-th offset to look at. Steps go through a cache line or two at a time, and there through the ports of
+    /// the same parity first (RFC 4787 REQ-4).
+    pub fn offset(&self, step: u32) -> u32 {
+        let group = self.mask & 15;
+        let within = step & group;
+        let half = group.div_ceil(2);
+        let within = if within < half { 2 * within } else { (2 * (within - half) + 1) & group };
+        (self.home() + (step & !group) + within) & self.mask
+    }
+
+    /// How many steps reach every port that may be used.
+    pub fn limit(&self) -> u32 {
+        (self.mask + 1).min(MAX_REACH)
+    }
+}
+
+/// The remote as one word that differs for different remotes: exactly so for IPv4, by 63 bits of a hash for IPv6. An
+/// echo's remote has no port.
+pub(super) fn remote_word(transport: Transport, remote: &Endpoint) -> u64 {
+    let port = match transport {
+        Transport::Tcp | Transport::Udp => u64::from(remote.port),
+        Transport::Echo | Transport::Portless => 0,
+    };
+    if remote.ip.is_v4() {
+        return u64::from(remote.ip.v4_bits()) | port << 32;
+    }
+    let bits = remote.ip.bits();
+    mix(mix(mix(bits as u64) ^ (bits >> 64) as u64) ^ port) | 1 << 63
+}
+
+/// A bijection that spreads every bit over all (the finalizer of SplitMix64, Steele et al. 2014).
+pub(super) const fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(mask: u32, inside: u16) -> Search {
+        Search { transport: Transport::Udp, base: 0, mask, owner: 1, inside, remote: 0, print: 0 }
+    }
+
+    #[test]
+    fn a_search_starts_at_home_and_sees_each_port_once() {
+        for log2 in 0..=10 {
+            let search = search((1 << log2) - 1, 51_237);
+            assert_eq!(search.offset(0), search.home());
+            let mut seen: Vec<u32> = (0..search.limit()).map(|step| search.offset(step)).collect();
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..1 << log2), "2^{log2}");
+        }
+    }
+
+    #[test]
+    fn parity_is_kept_while_a_near_port_of_it_is_free() {
+        let search = search(255, 51_237);
+        assert!((0..8).all(|step| search.offset(step) & 1 == 1));
+    }
+}

@@ -1,0 +1,219 @@
+//! The IPv4 header (RFC 791).
+
+use super::parse::{ETHERNET_LEN, Macs};
+use super::{Fragment, Malformed, Packet, checksum, transport};
+use crate::units::{Ip, Proto};
+
+/// Length of the header without options, in bytes.
+pub(super) const HEADER_LEN: usize = 20;
+
+const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET_MASK: u16 = 0x1fff;
+
+/// Parses what follows the Ethernet header; `rest_len` more bytes lie in further buffers.
+#[inline]
+pub(super) fn parse(l3: &[u8], rest_len: usize, macs: Macs) -> Result<Packet, Malformed> {
+    let header = l3.first_chunk::<HEADER_LEN>().ok_or(Malformed::Truncated)?;
+    let [version_ihl, dscp_ecn, len0, len1, id0, id1, frag0, frag1, ttl, proto, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        *header;
+    let header_len = usize::from(version_ihl & 0xf) * 4;
+    let mut source_route = false;
+    if version_ihl == 0x45 {
+        if checksum::of_words(header) != 0xffff {
+            return Err(Malformed::BadIpChecksum);
+        }
+    } else {
+        source_route = check_long_header(l3, version_ihl)?;
+    }
+
+    let total_len = usize::from(u16::from_be_bytes([len0, len1]));
+    if total_len < header_len || total_len > l3.len() + rest_len {
+        return Err(Malformed::BadTotalLength);
+    }
+    let flags_offset = u16::from_be_bytes([frag0, frag1]);
+    let proto = Proto(proto);
+    let fragment = fragment(flags_offset, total_len - header_len, proto)?;
+
+    let mut packet = Packet {
+        src: Ip::from_v4_octets([s0, s1, s2, s3]),
+        dst: Ip::from_v4_octets([d0, d1, d2, d3]),
+        l4: super::L4::Later,
+        l3_end: (ETHERNET_LEN + total_len) as u32,
+        l3_at: ETHERNET_LEN as u16,
+        l4_at: (ETHERNET_LEN + header_len) as u16,
+        ip_id: u16::from_be_bytes([id0, id1]),
+        eth_dst: macs.dst,
+        eth_src: macs.src,
+        proto,
+        ttl,
+        dscp_ecn,
+        dont_fragment: flags_offset & DONT_FRAGMENT != 0,
+        fragment,
+        has_options: header_len > HEADER_LEN,
+        source_route,
+    };
+    if fragment != Fragment::Later {
+        let l4 = l3.get(header_len..total_len.min(l3.len())).ok_or(Malformed::Truncated)?;
+        packet.l4 = transport::parse(l4, &packet)?;
+    }
+    Ok(packet)
+}
+
+#[inline]
+fn fragment(flags_offset: u16, payload_len: usize, proto: Proto) -> Result<Fragment, Malformed> {
+    if flags_offset & (MORE_FRAGMENTS | OFFSET_MASK) == 0 {
+        return Ok(Fragment::Whole);
+    }
+    fragment_of(flags_offset & OFFSET_MASK, flags_offset & MORE_FRAGMENTS != 0, payload_len, proto)
+}
+
+/// Which fragment it is, by its offset in units of 8 bytes. Refuses what can only be an attack: one that would overlap
+/// a TCP header (RFC 1858 section 3.2.2), one that reaches beyond 65535 bytes, and an odd piece in the middle.
+#[cold]
+pub(super) fn fragment_of(offset: u16, more: bool, payload_len: usize, proto: Proto) -> Result<Fragment, Malformed> {
+    let overlaps_tcp = offset == 1 && proto == Proto::TCP;
+    let too_long = usize::from(offset) * 8 + payload_len > usize::from(u16::MAX);
+    let odd = more && !payload_len.is_multiple_of(8);
+    if overlaps_tcp || too_long || odd {
+        return Err(Malformed::BadFragment);
+    }
+    Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
+}
+
+/// Checks a header that does not begin with version 4 and five words; true if it holds a source route.
+#[cold]
+fn check_long_header(l3: &[u8], version_ihl: u8) -> Result<bool, Malformed> {
+    if version_ihl >> 4 != 4 {
+        return Err(Malformed::BadVersion);
+    }
+    let header_len = usize::from(version_ihl & 0xf) * 4;
+    if header_len < HEADER_LEN {
+        return Err(Malformed::BadHeaderLength);
+    }
+    let header = l3.get(..header_len).ok_or(Malformed::BadHeaderLength)?;
+    if checksum::of(header).fold() != 0xffff {
+        return Err(Malformed::BadIpChecksum);
+    }
+    has_source_route(header.get(HEADER_LEN..).unwrap_or_default())
+}
+
+/// Walks the options: true if one is a loose or strict source route.
+fn has_source_route(mut options: &[u8]) -> Result<bool, Malformed> {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    let mut found = false;
+    loop {
+        match *options {
+            [] | [END, ..] => return Ok(found),
+            [NO_OPERATION, ref tail @ ..] => options = tail,
+            [kind, len, ..] if len >= 2 => {
+                found |= matches!(kind, LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE);
+                options = options.get(usize::from(len)..).ok_or(Malformed::BadOptions)?;
+            }
+            _ => return Err(Malformed::BadOptions),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Frame, L4, Parsed, parse};
+
+    /// Ethernet, then UDP 10.1.0.2:53 -> 10.2.0.2:54 of 10 bytes, with two bytes of padding.
+    const UDP: [u8; 46] = [
+        2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, // Ethernet
+        0x45, 0, 0, 30, 0x12, 0x34, 0x40, 0, 64, 17, 0, 0, 10, 1, 0, 2, 10, 2, 0, 2, // IPv4
+        0, 53, 0, 54, 0, 10, 0, 0, 0xaa, 0xbb, // UDP
+        0, 0, // padding
+    ];
+
+    /// The packet with some bytes changed, and the IP checksum right for its `ihl` words.
+    fn udp_with(changes: &[(usize, u8)], ihl: usize) -> Vec<u8> {
+        let mut bytes = UDP.to_vec();
+        for &(at, value) in changes {
+            bytes[at] = value;
+        }
+        let sum = checksum::of(&bytes[14..14 + ihl * 4]).checksum().to_be_bytes();
+        bytes[24..26].copy_from_slice(&sum);
+        bytes
+    }
+
+    fn parsed(mut bytes: Vec<u8>) -> Result<Packet, Malformed> {
+        let len = bytes.len();
+        match parse(&Frame::new(&mut bytes, 0, len))? {
+            Parsed::Ip(packet) => Ok(packet),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_header_says_what_it_says() {
+        let packet = parsed(udp_with(&[], 5)).unwrap();
+        assert_eq!(packet.src_endpoint().to_string(), "udp 10.1.0.2:53");
+        assert_eq!(packet.dst_endpoint().to_string(), "udp 10.2.0.2:54");
+        assert_eq!((packet.ip_id, packet.ttl, packet.dont_fragment), (0x1234, 64, true));
+        assert_eq!((packet.l3_at, packet.l4_at, packet.l3_end), (14, 34, 44));
+        assert_eq!((packet.ip_len(), packet.l4_len()), (30, 10));
+    }
+
+    #[test]
+    fn each_broken_field_has_its_reason() {
+        use Malformed::*;
+        type Changes = &'static [(usize, u8)];
+        let cases: [(Changes, usize, Malformed); 10] = [
+            (&[(14, 0x55)], 5, BadVersion),
+            (&[(14, 0x44)], 5, BadHeaderLength),
+            (&[(14, 0x4f)], 5, BadHeaderLength),
+            (&[(17, 19)], 5, BadTotalLength),
+            (&[(17, 33)], 5, BadTotalLength),
+            (&[(17, 27)], 5, UdpHeader),
+            (&[(39, 11)], 5, UdpLength),
+            (&[(39, 7)], 5, UdpLength),
+            (&[(23, 6)], 5, TcpHeader),
+            (&[(14, 0x46), (34, 7), (35, 5), (37, 0)], 6, BadOptions),
+        ];
+        for (changes, ihl, reason) in cases {
+            assert_eq!(parsed(udp_with(changes, ihl)).unwrap_err(), reason, "{changes:?}");
+        }
+        let mut wrong = udp_with(&[], 5);
+        wrong[25] ^= 1;
+        assert_eq!(parsed(wrong).unwrap_err(), BadIpChecksum);
+        for len in 0..34 {
+            assert_eq!(parsed(udp_with(&[], 5)[..len].to_vec()).unwrap_err(), Truncated, "{len}");
+        }
+        assert_eq!(parsed(udp_with(&[(12, 0x81)], 5)).unwrap_err(), VlanTagged);
+        let mut not_ipv6 = udp_with(&[(12, 0x86), (13, 0xdd)], 5);
+        not_ipv6.resize(60, 0);
+        assert_eq!(parsed(not_ipv6).unwrap_err(), BadVersion);
+    }
+
+    #[test]
+    fn a_source_route_is_flagged() {
+        let lsrr = udp_with(&[(14, 0x46), (23, 50), (34, 131), (35, 3), (36, 4), (37, 0)], 6);
+        let packet = parsed(lsrr).unwrap();
+        assert!(packet.source_route && packet.has_options);
+        let record_route = udp_with(&[(14, 0x46), (23, 50), (34, 1), (35, 7), (36, 3), (37, 4)], 6);
+        let packet = parsed(record_route).unwrap();
+        assert!(!packet.source_route && packet.has_options);
+        assert_eq!(packet.l4, L4::Portless);
+    }
+
+    #[test]
+    fn fragments_are_told_apart_and_attacks_refused() {
+        // The UDP length of a first fragment is that of the whole.
+        let first = parsed(udp_with(&[(17, 28), (20, 0x20), (39, 99)], 5)).unwrap();
+        assert_eq!((first.fragment, first.dst_endpoint().port), (Fragment::First, 54));
+        let later = parsed(udp_with(&[(20, 0), (21, 1)], 5)).unwrap();
+        assert_eq!((later.fragment, later.l4, later.dst_endpoint().port), (Fragment::Later, L4::Later, 0));
+
+        let refused = |changes: &[(usize, u8)]| parsed(udp_with(changes, 5)).unwrap_err();
+        assert_eq!(refused(&[(20, 0x20)]), Malformed::BadFragment, "10 bytes in the middle");
+        assert_eq!(refused(&[(20, 0x1f), (21, 0xff)]), Malformed::BadFragment, "beyond 65535");
+        assert_eq!(refused(&[(20, 0), (21, 1), (23, 6)]), Malformed::BadFragment, "over a TCP header");
+        assert_eq!(refused(&[(17, 28), (20, 0x20), (23, 6)]), Malformed::TcpHeader, "tiny");
+    }
+}

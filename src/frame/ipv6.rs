@@ -1,0 +1,202 @@
+//! The IPv6 header and its extension headers (RFC 8200).
+
+use super::parse::{ETHERNET_LEN, Macs};
+use super::{Fragment, L4, Malformed, Packet, ipv4, transport};
+use crate::units::{Ip, Proto};
+
+/// Length of the fixed header in bytes.
+pub(super) const HEADER_LEN: usize = 40;
+
+/// How many extension headers are walked. RFC 8200 section 4.1 knows five places; hosts send one or two.
+const MAX_EXTENSIONS: usize = 6;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Parses what follows the Ethernet header; `rest_len` more bytes lie in further buffers. Jumbograms (RFC 2675) are
+/// refused by their length.
+#[inline]
+pub(super) fn parse(l3: &[u8], rest_len: usize, macs: Macs) -> Result<Packet, Malformed> {
+    let header = l3.first_chunk::<HEADER_LEN>().ok_or(Malformed::Truncated)?;
+    if header[0] >> 4 != 6 {
+        return Err(Malformed::BadVersion);
+    }
+    let total_len = HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    if total_len > l3.len() + rest_len {
+        return Err(Malformed::BadTotalLength);
+    }
+    let (src, dst) = addresses(header);
+    if src.is_v4() || dst.is_v4() {
+        return Err(Malformed::MappedAddress);
+    }
+    let packet_bytes = l3.get(..total_len.min(l3.len())).unwrap_or(l3);
+    let chain = walk(packet_bytes, total_len)?;
+
+    let mut packet = Packet {
+        src,
+        dst,
+        l4: L4::Later,
+        l3_end: (ETHERNET_LEN + total_len) as u32,
+        l3_at: ETHERNET_LEN as u16,
+        l4_at: (ETHERNET_LEN + chain.l4_at) as u16,
+        ip_id: 0,
+        eth_dst: macs.dst,
+        eth_src: macs.src,
+        proto: chain.proto,
+        ttl: header[7],
+        dscp_ecn: header[0] << 4 | header[1] >> 4,
+        dont_fragment: true,
+        fragment: chain.fragment,
+        has_options: chain.l4_at > HEADER_LEN,
+        source_route: chain.source_route,
+    };
+    if chain.fragment != Fragment::Later {
+        let l4 = packet_bytes.get(chain.l4_at..).ok_or(Malformed::Truncated)?;
+        packet.l4 = transport::parse(l4, &packet)?;
+    }
+    Ok(packet)
+}
+
+/// Source and destination of a fixed header.
+#[inline]
+pub(super) fn addresses(header: &[u8; HEADER_LEN]) -> (Ip, Ip) {
+    let address = |at: usize| {
+        let octets = header.get(at..).and_then(|tail| tail.first_chunk::<16>());
+        Ip::from_v6_octets(octets.copied().unwrap_or_default())
+    };
+    (address(8), address(24))
+}
+
+/// What the extension headers lead to. Offsets count from the IPv6 header.
+pub(super) struct Chain {
+    pub proto: Proto,
+    pub l4_at: usize,
+    pub fragment: Fragment,
+    pub source_route: bool,
+}
+
+/// Follows the extension headers of `packet`, which is `total_len` bytes long where it is complete.
+#[inline]
+pub(super) fn walk(packet: &[u8], total_len: usize) -> Result<Chain, Malformed> {
+    let next = packet.get(6).copied().ok_or(Malformed::Truncated)?;
+    let chain = Chain { proto: Proto(next), l4_at: HEADER_LEN, fragment: Fragment::Whole, source_route: false };
+    if is_extension(next) { walk_extensions(packet, total_len, chain) } else { Ok(chain) }
+}
+
+fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
+}
+
+#[cold]
+fn walk_extensions(packet: &[u8], total_len: usize, mut chain: Chain) -> Result<Chain, Malformed> {
+    for position in 0..MAX_EXTENSIONS {
+        let kind = chain.proto.0;
+        if !is_extension(kind) {
+            return Ok(chain);
+        }
+        if kind == HOP_BY_HOP && position > 0 {
+            return Err(Malformed::BadExtensionHeader);
+        }
+        let extension = packet.get(chain.l4_at..).and_then(|tail| tail.first_chunk::<8>());
+        let [next, len, offset0, offset1, ..] = *extension.ok_or(Malformed::BadExtensionHeader)?;
+        chain.proto = Proto(next);
+        chain.l4_at += if kind == FRAGMENT { 8 } else { (usize::from(len) + 1) * 8 };
+        if chain.l4_at > packet.len() {
+            return Err(Malformed::BadExtensionHeader);
+        }
+        if kind == ROUTING {
+            let segments_left = offset1;
+            chain.source_route |= segments_left > 0;
+        }
+        if kind == FRAGMENT {
+            if chain.fragment != Fragment::Whole {
+                return Err(Malformed::BadExtensionHeader);
+            }
+            let offset_more = u16::from_be_bytes([offset0, offset1]);
+            let (offset, more) = (offset_more >> 3, offset_more & 1 != 0);
+            // An atomic fragment is whole (RFC 6946).
+            if offset > 0 || more {
+                let payload_len = total_len.saturating_sub(chain.l4_at);
+                chain.fragment = ipv4::fragment_of(offset, more, payload_len, chain.proto)?;
+            }
+            if chain.fragment == Fragment::Later {
+                return Ok(chain);
+            }
+        }
+    }
+    if is_extension(chain.proto.0) { Err(Malformed::BadExtensionHeader) } else { Ok(chain) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Frame, Parsed, parse};
+
+    /// An IPv6 packet fd00::1 -> fd00::2 whose headers after the fixed one are `tail`.
+    fn parsed(next: u8, tail: &[u8]) -> Result<Packet, Malformed> {
+        let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x6a, 0xb0, 0, 0];
+        bytes.extend([0, tail.len() as u8, next, 64]);
+        bytes.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        bytes.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+        bytes.extend(tail);
+        let len = bytes.len();
+        match parse(&Frame::new(&mut bytes, 0, len))? {
+            Parsed::Ip(packet) => Ok(packet),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const UDP: [u8; 8] = [0, 53, 0, 54, 0, 8, 0x12, 0x34];
+
+    fn after(headers: &[[u8; 8]]) -> Vec<u8> {
+        [headers.concat(), UDP.to_vec()].concat()
+    }
+
+    #[test]
+    fn the_last_header_is_the_protocol() {
+        let plain = parsed(17, &UDP).unwrap();
+        assert_eq!(plain.dst_endpoint().to_string(), "udp [fd00::2]:54");
+        assert_eq!((plain.dscp_ecn, plain.l4_at, plain.has_options), (0xab, 54, false));
+
+        let headers = [[60, 0, 1, 4, 0, 0, 0, 0], [43, 0, 1, 4, 0, 0, 0, 0], [17, 0, 2, 1, 0, 0, 0, 0]];
+        let packet = parsed(0, &after(&headers)).unwrap();
+        assert_eq!((packet.l4_at, packet.has_options, packet.source_route), (78, true, true));
+        assert_eq!(packet.src_endpoint().to_string(), "udp [fd00::1]:53");
+        assert_eq!(parsed(59, &[]).unwrap().l4, L4::Portless);
+    }
+
+    #[test]
+    fn fragments_are_told_apart() {
+        let fragment =
+            |offset_more: [u8; 2]| parsed(44, &after(&[[17, 0, offset_more[0], offset_more[1], 0, 0, 0, 9]]));
+        assert_eq!(fragment([0, 0]).unwrap().fragment, Fragment::Whole, "atomic");
+        assert_eq!(fragment([0, 1]).unwrap().fragment, Fragment::First);
+        let later = fragment([0, 0x10]).unwrap();
+        assert_eq!((later.fragment, later.l4, later.proto), (Fragment::Later, L4::Later, Proto::UDP));
+    }
+
+    #[test]
+    fn chains_that_make_no_sense_are_refused() {
+        let options = |next| [next, 0, 1, 4, 0, 0, 0, 0];
+        let refused = |next, tail: &[u8]| parsed(next, tail).unwrap_err();
+        assert_eq!(refused(60, &after(&[options(0), options(17)])), Malformed::BadExtensionHeader, "hop-by-hop late");
+        assert_eq!(refused(60, &after(&[options(60); 7])), Malformed::BadExtensionHeader, "too many");
+        assert_eq!(refused(60, &after(&[[17, 9, 1, 4, 0, 0, 0, 0]])), Malformed::BadExtensionHeader, "too long");
+        let twice = [[44, 0, 0, 1, 0, 0, 0, 9], [17, 0, 0, 1, 0, 0, 0, 9]];
+        assert_eq!(refused(44, &after(&twice)), Malformed::BadExtensionHeader, "fragmented twice");
+    }
+
+    #[test]
+    fn a_mapped_address_is_refused() {
+        let mut bytes = [0_u8; 62];
+        bytes[12..22].copy_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
+        bytes[32..38].copy_from_slice(&[0xff, 0xff, 10, 1, 0, 2]);
+        bytes[38] = 0xfd;
+        bytes[54..].copy_from_slice(&UDP);
+        assert_eq!(parse(&Frame::new(&mut bytes, 0, 62)), Err(Malformed::MappedAddress));
+        bytes[32] = 0xfe;
+        assert!(parse(&Frame::new(&mut bytes, 0, 62)).is_ok());
+    }
+}

@@ -1,0 +1,35 @@
+//! ARP on access ports: the engine is every neighbour that a container can have (design section 3).
+
+use super::holder;
+use super::observe::Observer;
+use super::port::{Port, Role};
+use super::verdict::{Answer, Reason, Verdict};
+use super::walk::{Walk, answered};
+use crate::frame::{self, Arp, ArpOperation, Frame};
+use crate::units::Ip;
+
+/// Answers a request with the port's own MAC, whatever address is asked for, and learns from every packet who is
+/// behind the port.
+pub(super) fn answer<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>, arp: &Arp) -> Verdict {
+    let Role::Access(access) = &own.role else {
+        // The kernel answers for its NIC; the XDP program never hands such a frame over.
+        return Verdict::Host;
+    };
+    let probe = arp.sender_ip == Ip::UNSPECIFIED_V4;
+    if !probe {
+        if let Err(reason) = holder::identify(walk, access, arp.sender_mac, arp.sender_ip) {
+            return Verdict::Drop(reason);
+        }
+    }
+    if arp.operation != ArpOperation::Request {
+        return Verdict::Consume;
+    }
+    // Duplicate address detection (RFC 5227) asks for the container's own address: it must get no answer. Nor must
+    // gratuitous announcements.
+    let own_address = arp.sender_ip == arp.target_ip
+        || walk.cx.names.sender(access.network, arp.sender_mac, arp.target_ip, access.id).is_some();
+    if own_address {
+        return Verdict::Consume;
+    }
+    if frame::arp_reply(frame, arp, own.mac) { answered(walk.port, Answer::Arp) } else { Verdict::Drop(Reason::NoRoom) }
+}

@@ -1,0 +1,139 @@
+//! To a container: may it enter, what does it see as sender, and behind which port it is. The last part of every walk
+//! that ends on this server, whether the packet came by the uplink or from a container next door.
+
+use super::decision::{Flow, Plan, Stop, To};
+use super::destination::Bound;
+use super::observe::{Observer, Step};
+use super::source::{passes_native, pool};
+use super::verdict::Reason;
+use super::walk::Walk;
+use crate::flow::{Side, Slot};
+use crate::frame::{L4, Packet};
+use crate::naming::{Binding, Inside};
+use crate::units::{Endpoint, Ip};
+
+/// Who sent the packet, as the wire tells.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sender<'g> {
+    /// A container, under this wire name.
+    Bound {
+        binding: &'g Binding,
+        wire: Endpoint,
+    },
+    Outside {
+        address: Endpoint,
+    },
+}
+
+/// Decides how a packet is delivered to a container on this server.
+pub(super) fn deliver<O: Observer>(
+    walk: &mut Walk<'_, '_, O>,
+    packet: &Packet,
+    flow: &Flow,
+    from: &Sender<'_>,
+    to: &Bound<'_>,
+) -> Result<Plan, Stop> {
+    let slot = not_resting(walk, to.wire)?;
+    let (seen, side) = presented(walk, from, to)?;
+    if side == Some(Side::Outside) && !to.binding.is_block() && !to.binding.is_public() {
+        return Err(Stop::Drop(Reason::NotPublic));
+    }
+    if let (Some(side), Some(slot), true) = (side, slot, to.binding.is_block()) {
+        if !walk.cx.state.admits(slot, side, flow.signal, walk.cx.now) {
+            return Err(Stop::Drop(Reason::NotSolicited));
+        }
+    }
+    let remote = match *from {
+        Sender::Bound { wire, .. } => wire,
+        Sender::Outside { address } => address,
+    };
+    let dst = inside_destination(walk, flow, to, remote)?;
+    walk.step(Step::DestinationBecomes { name: dst });
+    let src = if flow.src.proto.is_echo() { Endpoint { port: dst.port, ..seen } } else { seen };
+    walk.step(Step::SourceArrivesAs { name: src });
+    let container = walk.cx.names.container_of(to.binding).ok_or(Stop::Drop(Reason::NoBinding))?;
+    let (port, mac) = container.held_by().ok_or(Stop::Drop(Reason::NoPort))?;
+    walk.step(Step::Container { port, mac });
+    let error_source = flow.is_error().then(|| error_source(packet, flow, from, src.ip));
+    Ok(Plan { src, dst, error_source, to: To::Container { port, mac } })
+}
+
+/// What the receiver sees as sender, and the side that the packet comes from. One's own network shows its inside name.
+/// Across networks a client shows its wire name, and the server that it called the inside name that it was called by.
+fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Result<(Endpoint, Option<Side>), Stop> {
+    let (binding, wire) = match *from {
+        Sender::Outside { address } => return Ok((address, Some(Side::Outside))),
+        Sender::Bound { binding, wire } => (binding, wire),
+    };
+    let Inside(inside) = binding.inside_of(wire.proto, wire.port);
+    let (sender, receiver) = (binding.network(), to.binding.network());
+    if sender == receiver {
+        // A container that called its own service must not see its own address as the sender's.
+        let hairpin = binding.container() == to.binding.container() && !to.by_wire_name;
+        return Ok((if hairpin { wire } else { inside }, None));
+    }
+    let networks = &walk.cx.around.networks;
+    let (calls, called) = (networks.reachable(sender, receiver), networks.reachable(receiver, sender));
+    match (calls, called) {
+        (false, false) => Err(Stop::Drop(Reason::NetworkDenied)),
+        (true, false) => Ok((wire, Some(Side::Peers))),
+        (false, true) if to.binding.is_block() => Ok((inside, Some(Side::Peers))),
+        (false, true) => Err(Stop::Drop(Reason::NetworkDenied)),
+        // Either may have called: what a service binding sends to a client block is an answer.
+        (true, true) => {
+            let answer = to.binding.is_block() && !binding.is_block();
+            Ok((if answer { inside } else { wire }, Some(Side::Peers)))
+        }
+    }
+}
+
+/// The inside name that the packet is for. A translated port leads where its entry says, and nowhere without one.
+fn inside_destination<O>(
+    walk: &Walk<'_, '_, O>,
+    flow: &Flow,
+    to: &Bound<'_>,
+    remote: Endpoint,
+) -> Result<Endpoint, Stop> {
+    let Inside(inside) = to.binding.inside_of(to.wire.proto, to.wire.port);
+    if !to.binding.is_block() || passes_native(to.binding, inside.port) {
+        return Ok(inside);
+    }
+    let state = walk.cx.state;
+    let pool = pool(walk, to.binding).ok_or(Stop::Drop(Reason::NoEntry))?;
+    let entry = if flow.is_error() || walk.cx.dry_run {
+        state.peek_in(&pool, to.wire.port, &remote, walk.cx.now)
+    } else {
+        state.translate_in(&pool, to.wire.port, &remote, flow.signal, walk.cx.now)
+    };
+    let port = entry.ok_or(Stop::Drop(Reason::NoEntry))?;
+    Ok(Endpoint { port, ..inside })
+}
+
+/// Where an ICMP error appears to come from: unreachable of code 2 or 3 from the server of the embedded destination
+/// speaks for the container there and takes its name; all others keep their source.
+fn error_source(packet: &Packet, flow: &Flow, from: &Sender<'_>, seen: Ip) -> Ip {
+    let L4::IcmpError { kind, code, .. } = packet.l4 else { return packet.src };
+    let speaks_for_container =
+        if packet.src.is_v4() { kind == 3 && matches!(code, 2 | 3) } else { kind == 1 && code == 4 };
+    match *from {
+        // From a container next door: it has not been on the wire, where it would have taken the ServerIP.
+        Sender::Bound { wire, .. } if packet.src == flow.src.ip && packet.src != wire.ip => {
+            if speaks_for_container {
+                seen
+            } else {
+                wire.ip
+            }
+        }
+        Sender::Bound { wire, .. } if speaks_for_container && packet.src == wire.ip => seen,
+        _ => packet.src,
+    }
+}
+
+/// The slot of one of our wire names; stops the packet if the name changed its owner a moment ago.
+pub(super) fn not_resting<O>(walk: &Walk<'_, '_, O>, wire: Endpoint) -> Result<Option<Slot>, Stop> {
+    let slot = walk.cx.state.slot(wire.ip, wire.proto, wire.port);
+    match slot {
+        Some(slot) if walk.cx.state.resting(slot, walk.cx.now) => Err(Stop::Drop(Reason::Quarantine)),
+        slot => Ok(slot),
+    }
+}

@@ -1,0 +1,110 @@
+//! What the lookups decided, before a byte is touched.
+
+use super::verdict::Reason;
+use crate::flow::Signal;
+use crate::frame::{EmbeddedL4, Fragment, IcmpError, L4, Packet};
+use crate::units::{Endpoint, Ip, Mac, PortId};
+
+/// The conversation that a packet belongs to, from its sender's side, under the names that it carries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flow {
+    pub src: Endpoint,
+    pub dst: Endpoint,
+    /// What the packet says to clocks and entries.
+    pub signal: Signal,
+    pub kind: Kind,
+}
+
+/// How a packet relates to its flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// It is one of the flow's own.
+    Own,
+    /// It asks for an echo.
+    EchoRequest,
+    /// It answers one.
+    EchoReply,
+    /// It is an ICMP error about the flow, which stands here turned round. State is read, never changed.
+    Error,
+}
+
+impl Flow {
+    /// The flow of a packet. Errors if no flow accounts for it.
+    #[inline]
+    pub fn of(packet: &Packet) -> Result<Flow, Stop> {
+        let (signal, kind) = match packet.l4 {
+            L4::Tcp { flags, .. } => (Signal::tcp(flags.0), Kind::Own),
+            L4::Udp { .. } | L4::Portless => (Signal::Datagram, Kind::Own),
+            L4::EchoRequest { .. } => (Signal::Datagram, Kind::EchoRequest),
+            L4::EchoReply { .. } => (Signal::Datagram, Kind::EchoReply),
+            L4::IcmpError { embedded, .. } => {
+                // Errors are admitted as mid-connection packets of the flow that they embed.
+                let signal = if embedded.l4 == EmbeddedL4::Tcp { Signal::Segment } else { Signal::Datagram };
+                return Ok(Flow { src: embedded.dst, dst: embedded.src, signal, kind: Kind::Error });
+            }
+            L4::Icmp { .. } => return Err(Stop::Drop(Reason::IcmpUnrelated)),
+            L4::Later => return Err(Stop::Drop(Reason::Fragment)),
+        };
+        if packet.fragment != Fragment::Whole {
+            return Err(Stop::Drop(Reason::Fragment));
+        }
+        Ok(Flow { src: packet.src_endpoint(), dst: packet.dst_endpoint(), signal, kind })
+    }
+
+    /// True if this packet opens a TCP connection.
+    pub fn opens(&self) -> bool {
+        self.signal == Signal::Syn && self.kind == Kind::Own
+    }
+
+    /// True for an ICMP error about the flow.
+    pub fn is_error(&self) -> bool {
+        self.kind == Kind::Error
+    }
+}
+
+/// Where a packet goes and the names that it goes under.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub src: Endpoint,
+    pub dst: Endpoint,
+    /// For ICMP errors: the address that the error itself comes from; `src` and `dst` are the flow's.
+    pub error_source: Option<Ip>,
+    pub to: To,
+}
+
+/// The next station.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum To {
+    Container { port: PortId, mac: Mac },
+    Underlay { ip: Ip, mac: Option<Mac> },
+}
+
+/// Why a packet goes no further, and whether its sender is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stop {
+    Drop(Reason),
+    /// The engine answers an echo request itself.
+    Echo,
+    /// Nobody holds the destination: a reset, or unreachable (design section 1).
+    Refuse {
+        reason: Reason,
+        bound: bool,
+    },
+    /// An ICMP error.
+    Error {
+        error: IcmpError,
+        reason: Reason,
+    },
+}
+
+impl Stop {
+    /// An answer for a packet that is larger than `mtu`.
+    pub fn too_big(packet: &Packet, mtu: u32) -> Stop {
+        if packet.dont_fragment && packet.src.is_v4() {
+            let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+            Stop::Error { error: IcmpError::FragmentationNeeded { mtu }, reason: Reason::TooBig }
+        } else {
+            Stop::Drop(Reason::TooBig)
+        }
+    }
+}

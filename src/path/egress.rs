@@ -1,0 +1,86 @@
+//! From a container: whose packet it is, where it goes, under which names.
+
+use super::arrival::{self, Sender};
+use super::decision::{Flow, Kind, Plan, Stop, To};
+use super::destination::{self, Destination};
+use super::observe::{Observer, Step};
+use super::port::Access;
+use super::verdict::Reason;
+use super::walk::{Walk, is_multicast};
+use super::{holder, source};
+use crate::frame::{IcmpError, L4, Packet};
+use crate::units::{Endpoint, NetworkId};
+
+/// Decides what becomes of a packet that came from behind an access port.
+pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, access: &Access, packet: &Packet) -> Result<Plan, Stop> {
+    let own = access.network;
+    let network = walk.cx.around.networks.get(own).ok_or(Stop::Drop(Reason::NetworkDenied))?;
+    let (handle, container) = holder::identify(walk, access, packet.eth_src, packet.src).map_err(Stop::Drop)?;
+    walk.step(Step::Holder { mac: packet.eth_src, ip: packet.src, network: own });
+    if network.gateways.contains(&packet.dst) {
+        return Err(to_gateway(packet));
+    }
+    if is_multicast(packet.dst) {
+        return Err(Stop::Drop(Reason::Multicast));
+    }
+    if packet.ttl <= 1 {
+        return Err(Stop::Error { error: IcmpError::TimeExceeded, reason: Reason::TtlExpired });
+    }
+    if let L4::EchoRequest { .. } = packet.l4 {
+        answer_inside_echo(walk, own, packet)?;
+    }
+    let flow = Flow::of(packet)?;
+    // No echo request ever reaches a container, so it has none to reply to.
+    if flow.is_error() && flow.dst.ip != packet.dst || flow.kind == Kind::EchoReply {
+        return Err(Stop::Drop(Reason::IcmpUnrelated));
+    }
+    let destination = destination::find(walk, own, network, handle, &flow)?;
+    let source = source::name(walk, own, (handle, container), &flow, &destination)?;
+    match destination {
+        Destination::Bound(to) => {
+            let server = walk.cx.names.server_of(to.binding).ok_or(Stop::Drop(Reason::NoBinding))?;
+            if server.local {
+                let from = Sender::Bound { binding: source.binding, wire: source.name };
+                return arrival::deliver(walk, packet, &flow, &from, &to);
+            }
+            Ok(leave(walk, &flow, source.name, to.wire, To::Underlay { ip: server.ip, mac: server.mac }))
+        }
+        Destination::Outside => {
+            Ok(leave(walk, &flow, source.name, flow.dst, To::Underlay { ip: flow.dst.ip, mac: None }))
+        }
+    }
+}
+
+fn leave<O: Observer>(walk: &mut Walk<'_, '_, O>, flow: &Flow, src: Endpoint, dst: Endpoint, to: To) -> Plan {
+    // An echo has one identifier, and it is the asking side's.
+    let dst = if flow.src.proto.is_echo() { Endpoint { port: src.port, ..dst } } else { dst };
+    walk.step(Step::DestinationBecomes { name: dst });
+    Plan { src, dst, error_source: flow.is_error().then_some(src.ip), to }
+}
+
+/// The gateway address answers echo and holds nothing else.
+fn to_gateway(packet: &Packet) -> Stop {
+    match packet.l4 {
+        L4::EchoRequest { .. } => Stop::Echo,
+        _ => Stop::Refuse { reason: Reason::NoBinding, bound: true },
+    }
+}
+
+/// Echo requests never reach far containers: the sender's engine answers for every inside address that it may reach
+/// and that has an active binding, and for its own server. Requests to other addresses go on.
+fn answer_inside_echo<O: Observer>(walk: &mut Walk<'_, '_, O>, own: NetworkId, packet: &Packet) -> Result<(), Stop> {
+    let around = walk.cx.around;
+    for &id in around.networks.lookups(own) {
+        if let Some(address) = walk.cx.names.address(id, packet.dst) {
+            return Err(if address.has_active {
+                Stop::Echo
+            } else {
+                Stop::Refuse { reason: Reason::NoReplica, bound: false }
+            });
+        }
+    }
+    if around.networks.in_prefixes(own, packet.dst) {
+        return Err(Stop::Refuse { reason: Reason::NoBinding, bound: false });
+    }
+    if around.servers.contains(&packet.dst) { Err(Stop::Echo) } else { Ok(()) }
+}

@@ -1,0 +1,48 @@
+//! Which container is behind which access port.
+
+use super::port::{Access, Port, Role, Surroundings};
+use super::verdict::Reason;
+use super::walk::Walk;
+use crate::naming::{Container, View};
+use crate::table::Handle;
+use crate::units::{Ip, Mac, PortId};
+
+/// Identifies the container that sends as (`mac`, `ip`). The first port to show a pair that is bound to this server
+/// holds it until the port goes down; anything else is spoofed.
+pub(super) fn identify<'g, O>(
+    walk: &Walk<'_, 'g, O>,
+    access: &Access,
+    mac: Mac,
+    ip: Ip,
+) -> Result<(Handle, &'g Container), Reason> {
+    if access.pinned.is_some_and(|pinned| pinned != mac) || mac.is_group() {
+        return Err(Reason::SpoofedSource);
+    }
+    let found = walk.cx.names.sender(access.network, mac, ip, access.id).ok_or(Reason::SpoofedSource)?;
+    let (_, container) = found;
+    if !container.is_bound_here() {
+        return Err(Reason::SpoofedSource);
+    }
+    match container.held_by() {
+        Some((port, _)) if port == walk.port => Ok(found),
+        Some(_) => Err(Reason::HeldElsewhere),
+        None if walk.cx.dry_run => Ok(found),
+        None if container.hold(walk.port, mac) => Ok(found),
+        None => Err(Reason::HeldElsewhere),
+    }
+}
+
+/// Ports whose container the configuration pins hold it from the start. To be called whenever the mapping or the ports
+/// have changed.
+pub fn hold_pinned(names: &View<'_>, around: &Surroundings) {
+    for (_, container) in names.all_containers().filter(|(_, container)| container.is_bound_here()) {
+        let Some(mac) = container.mac() else { continue };
+        let pins = |port: &Port| {
+            let Role::Access(access) = &port.role else { return false };
+            access.network == container.network() && access.pinned == Some(mac) && access.id == container.id()
+        };
+        if let Some(index) = around.ports.iter().position(pins) {
+            container.hold(PortId(index as u16), mac);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! From the underlay or from outside: who sent it, and which of our wire names it is for.
+
+use super::arrival::{self, Sender};
+use super::decision::{Flow, Kind, Plan, Stop};
+use super::destination::Bound;
+use super::observe::{Found, Observer, Step};
+use super::verdict::Reason;
+use super::walk::{Walk, is_martian, is_multicast};
+use crate::frame::{IcmpError, Packet};
+use crate::naming::{Inside, Wire};
+use crate::units::{Endpoint, NetworkId};
+
+/// Decides what becomes of a packet that came by the uplink.
+pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, packet: &Packet) -> Result<Plan, Stop> {
+    if is_multicast(packet.dst) {
+        return Err(Stop::Drop(Reason::Multicast));
+    }
+    if is_martian(packet.src) || is_martian(packet.dst) {
+        return Err(Stop::Drop(Reason::Martian));
+    }
+    if packet.ttl <= 1 {
+        return Err(Stop::Error { error: IcmpError::TimeExceeded, reason: Reason::TtlExpired });
+    }
+    let flow = Flow::of(packet)?;
+    if flow.is_error() && flow.dst.ip != packet.dst || flow.kind == Kind::EchoRequest {
+        return Err(Stop::Drop(Reason::IcmpUnrelated));
+    }
+    let Some(inner) = walk.cx.names.inner(Wire(flow.dst)) else {
+        walk.step(Step::WireName { name: flow.dst, found: Found::Unknown });
+        return Err(Stop::Drop(Reason::NoBinding));
+    };
+    let Inside(inside) = inner.inside;
+    walk.step(Step::WireName { name: flow.dst, found: Found::Binding { name: inside, server: flow.dst.ip } });
+    if !walk.cx.names.server_of(inner.binding).is_some_and(|server| server.local) {
+        return Err(Stop::Drop(Reason::NotLocal));
+    }
+    let to = Bound { binding: inner.binding, wire: flow.dst, by_wire_name: false };
+    let from = sender(walk, flow.src, inner.binding.network())?;
+    arrival::deliver(walk, packet, &flow, &from, &to)
+}
+
+/// Whose packet it is. Wire names are accepted from known bindings only, and nobody out there has an inside address.
+fn sender<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, src: Endpoint, receiver: NetworkId) -> Result<Sender<'g>, Stop> {
+    let around = walk.cx.around;
+    // No container answers echo on the wire: a reply, and its identifier with it, is the server's own.
+    if src.proto.is_echo() {
+        walk.step(Step::Outside { ip: src.ip });
+        return Ok(Sender::Outside { address: src });
+    }
+    if let Some(server) = walk.cx.names.server(src.ip) {
+        if let Some(inner) = walk.cx.names.inner(Wire(src)) {
+            let Inside(inside) = inner.inside;
+            walk.step(Step::WireName { name: src, found: Found::Binding { name: inside, server: src.ip } });
+            return Ok(Sender::Bound { binding: inner.binding, wire: src });
+        }
+        walk.step(Step::WireName { name: src, found: Found::Unknown });
+        if src.proto.has_ports() && around.owned.contains(src.port) {
+            return Err(Stop::Drop(Reason::UnmappedSource));
+        }
+        if server.local {
+            return Err(Stop::Drop(Reason::SpoofedSource));
+        }
+    } else if around.networks.in_prefixes(receiver, src.ip) || walk.cx.names.address(receiver, src.ip).is_some() {
+        return Err(Stop::Drop(Reason::SpoofedSource));
+    }
+    walk.step(Step::Outside { ip: src.ip });
+    Ok(Sender::Outside { address: src })
+}

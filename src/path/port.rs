@@ -1,0 +1,61 @@
+//! What the walk knows of a port, a server and its surroundings: fixed between two reloads.
+
+use std::sync::Arc;
+
+use crate::naming::{ContainerId, Networks};
+use crate::units::{Ip, Mac, NetworkId, PortId, PortRange};
+
+/// An interface under the engine.
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub name: String,
+    pub role: Role,
+    /// The port's own MAC: the source of all that leaves by it. Zero where replay was not told: then frames to
+    /// any MAC are taken.
+    pub mac: Mac,
+    /// The largest IP packet that leaves by it, in bytes.
+    pub mtu: u32,
+}
+
+/// What a port leads to.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// The underlay; with `external`, the clients outside as well.
+    Uplink { external: bool },
+    /// Clients outside.
+    External,
+    /// One container, or several behind a bridge.
+    Access(Access),
+}
+
+/// Whose container is behind an access port.
+#[derive(Clone, Debug)]
+pub struct Access {
+    pub network: NetworkId,
+    /// The container's MAC, where the configuration pins it.
+    pub pinned: Option<Mac>,
+    /// The binding id of the container, where several share MAC and IP.
+    pub id: Option<ContainerId>,
+}
+
+/// This server, its ports and its networks.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Indexed by `PortId`.
+    pub ports: Vec<Port>,
+    pub networks: Arc<Networks>,
+    /// Our own ServerIPs, the first one first.
+    pub servers: Vec<Ip>,
+    /// The ports that belong to the engine, on every server alike.
+    pub owned: PortRange,
+    /// The port towards the underlay, if there is one.
+    pub uplink: Option<PortId>,
+}
+
+impl Surroundings {
+    /// The port of this id, if there is one.
+    #[must_use]
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.get(usize::from(id.0))
+    }
+}

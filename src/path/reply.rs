@@ -1,0 +1,115 @@
+//! Answers: built in place of the packet that caused them, and sent back by the port that it came in by.
+
+use super::decision::Stop;
+use super::observe::{Observer, Step};
+use super::port::Role;
+use super::verdict::{Answer, Reason, Verdict};
+use super::walk::{Walk, answered};
+use crate::frame::{self, Frame, IcmpError, L4, Packet, TcpFlags};
+use crate::naming::Midstream;
+use crate::units::Ip;
+
+/// Ends a walk that goes no further.
+pub(super) fn carry_out<O: Observer>(
+    walk: &mut Walk<'_, '_, O>,
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    stop: Stop,
+) -> Verdict {
+    match stop {
+        Stop::Drop(reason) => Verdict::Drop(reason),
+        Stop::Echo => {
+            if frame::echo_reply(frame, packet) {
+                answered(walk.port, Answer::Echo)
+            } else {
+                Verdict::Drop(Reason::NoRoom)
+            }
+        }
+        Stop::Refuse { reason, bound } => refuse(walk, frame, packet, reason, bound),
+        Stop::Error { error, reason } => {
+            let from = own_address(walk, packet);
+            tell(walk, frame, packet, from, error, reason)
+        }
+    }
+}
+
+/// Refuses a packet that nobody holds the destination of: a SYN gets a reset, other new traffic ICMP unreachable, and
+/// segments in mid-connection nothing, unless the network is configured otherwise.
+fn refuse<O: Observer>(
+    walk: &mut Walk<'_, '_, O>,
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    reason: Reason,
+    bound: bool,
+) -> Verdict {
+    walk.step(Step::AnswerDue { reason });
+    let L4::Tcp { flags, .. } = packet.l4 else {
+        return if bound {
+            tell(walk, frame, packet, Some(packet.dst), IcmpError::PortUnreachable, reason)
+        } else {
+            let from = own_address(walk, packet);
+            tell(walk, frame, packet, from, IcmpError::HostUnreachable, reason)
+        };
+    };
+    let opens = flags.opens();
+    if flags.has(TcpFlags::RST) || !(opens || midstream(walk) == Midstream::Reset) {
+        return Verdict::Drop(reason);
+    }
+    if !walk.local.may_answer(walk.port, walk.cx.now) {
+        return Verdict::Drop(Reason::RateLimited);
+    }
+    if frame::tcp_reset(frame, packet) { answered(walk.port, Answer::Reset) } else { Verdict::Drop(Reason::NoRoom) }
+}
+
+fn midstream<O>(walk: &Walk<'_, '_, O>) -> Midstream {
+    match walk.cx.around.port(walk.port).map(|port| &port.role) {
+        Some(Role::Access(access)) => {
+            walk.cx.around.networks.get(access.network).map_or(Midstream::Drop, |n| n.midstream)
+        }
+        _ => Midstream::Drop,
+    }
+}
+
+/// Sends an ICMP error about the packet, if one may be sent; otherwise drops it for `reason`.
+fn tell<O: Observer>(
+    walk: &mut Walk<'_, '_, O>,
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    from: Option<Ip>,
+    error: IcmpError,
+    reason: Reason,
+) -> Verdict {
+    let Some(from) = from else { return Verdict::Drop(reason) };
+    if !packet.src.is_v4() || !frame::may_answer_with_error(packet) {
+        return Verdict::Drop(reason);
+    }
+    walk.step(Step::AnswerDue { reason });
+    if !walk.local.may_answer(walk.port, walk.cx.now) {
+        return Verdict::Drop(Reason::RateLimited);
+    }
+    if !frame::icmp_error(frame, packet, from, error) {
+        return Verdict::Drop(Reason::NoRoom);
+    }
+    let answer = match error {
+        IcmpError::TimeExceeded => Answer::TimeExceeded,
+        IcmpError::NetUnreachable | IcmpError::HostUnreachable | IcmpError::PortUnreachable => Answer::Unreachable,
+        IcmpError::AdminProhibited => Answer::Prohibited,
+        IcmpError::FragmentationNeeded { .. } => Answer::FragmentationNeeded,
+    };
+    answered(walk.port, answer)
+}
+
+/// The address that the engine speaks from: the network's gateway on an access port, the ServerIP that was addressed
+/// on an uplink.
+fn own_address<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Option<Ip> {
+    let around = walk.cx.around;
+    match &around.port(walk.port)?.role {
+        Role::Access(access) => {
+            around.networks.get(access.network)?.gateways.iter().copied().find(|ip| ip.is_v4() == packet.src.is_v4())
+        }
+        Role::Uplink { .. } | Role::External => {
+            let own = around.servers.iter().copied();
+            own.clone().find(|&ip| ip == packet.dst).or_else(|| own.clone().find(|ip| ip.is_v4() == packet.src.is_v4()))
+        }
+    }
+}

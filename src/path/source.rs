@@ -1,0 +1,127 @@
+//! Under which name a container's packet leaves: its service's own, or a port of its client block.
+
+use super::arrival::not_resting;
+use super::decision::{Flow, Stop};
+use super::destination::Destination;
+use super::observe::{Observer, SourceName, Step};
+use super::verdict::Reason;
+use super::walk::Walk;
+use crate::flow::{Pool, Refused, Side};
+use crate::frame::IcmpError;
+use crate::naming::{Binding, Container, Public, Wire};
+use crate::table::Handle;
+use crate::units::{Endpoint, NetworkId};
+
+/// The name that a packet leaves under, and the binding that it comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'g> {
+    pub name: Endpoint,
+    pub binding: &'g Binding,
+}
+
+/// Names the source of `flow`. A service binding's own name comes before the block; towards the outside only if it is
+/// public. A connection's first packet through a default-mode block makes its translation entry here.
+pub(super) fn name<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    own: NetworkId,
+    container: (Handle, &'g Container),
+    flow: &Flow,
+    to: &Destination<'_>,
+) -> Result<Source<'g>, Stop> {
+    let (remote, side) = match to {
+        Destination::Outside => (flow.dst, Some(Side::Outside)),
+        Destination::Bound(bound) if bound.binding.network() == own => (bound.wire, None),
+        Destination::Bound(bound) => (bound.wire, Some(Side::Peers)),
+    };
+    match of_service(walk, container, flow, side)? {
+        Some(source) => Ok(source),
+        None => of_block(walk, container.0, flow, remote, side),
+    }
+}
+
+fn of_service<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    (handle, container): (Handle, &'g Container),
+    flow: &Flow,
+    side: Option<Side>,
+) -> Result<Option<Source<'g>>, Stop> {
+    let names = &walk.cx.names;
+    let Endpoint { proto, port, .. } = flow.src;
+    let Some(binding) = names.source_service(handle, container, proto, port) else { return Ok(None) };
+    let Some(Wire(wire)) = names.wire_of(binding, proto, port) else { return Ok(None) };
+    let (name, how) = if side == Some(Side::Outside) {
+        let Some(Public(public)) = names.public_name(binding, proto) else { return Ok(None) };
+        (public, SourceName::Public)
+    } else {
+        (wire, SourceName::Service)
+    };
+    not_resting(walk, wire)?;
+    walk.step(Step::SourceLeavesAs { name, how });
+    Ok(Some(Source { name, binding }))
+}
+
+fn of_block<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    handle: Handle,
+    flow: &Flow,
+    remote: Endpoint,
+    side: Option<Side>,
+) -> Result<Source<'g>, Stop> {
+    let prohibited = |reason| Stop::Error { error: IcmpError::AdminProhibited, reason };
+    let Endpoint { proto, port, .. } = flow.src;
+    let names = &walk.cx.names;
+    let found = names.source_block(handle, proto, port);
+    let named = found.and_then(|binding| Some((binding, names.wire_of(binding, proto, port)?)));
+    let Some((binding, Wire(arithmetic))) = named else { return Err(prohibited(Reason::NoClientBlock)) };
+    let (name, how) = if passes_native(binding, port) {
+        (arithmetic, SourceName::NativeBlock)
+    } else {
+        let port = translated(walk, binding, flow, remote)?;
+        (Endpoint { port, ..arithmetic }, SourceName::Translated)
+    };
+    let slot = not_resting(walk, name)?;
+    if let (Some(slot), Some(side), false) = (slot, side, flow.is_error() || walk.cx.dry_run) {
+        walk.cx.state.touch(slot, side, flow.signal, walk.cx.now);
+    }
+    walk.step(Step::SourceLeavesAs { name, how });
+    Ok(Source { name, binding })
+}
+
+/// The block's port that the connection has, or gets now. An error gets none.
+fn translated<O: Observer>(
+    walk: &Walk<'_, '_, O>,
+    binding: &Binding,
+    flow: &Flow,
+    remote: Endpoint,
+) -> Result<u16, Stop> {
+    let pool = pool(walk, binding).ok_or(Stop::Drop(Reason::NoClientBlock))?;
+    let (state, port, now) = (walk.cx.state, flow.src.port, walk.cx.now);
+    if flow.is_error() {
+        return state.peek_out(&pool, port, &remote, now).ok_or(Stop::Drop(Reason::NoEntry));
+    }
+    let port = if walk.cx.dry_run {
+        state.peek_translation(&pool, port, &remote, flow.signal, now)
+    } else {
+        state.translate_out(&pool, port, &remote, flow.signal, now)
+    };
+    port.map_err(|refused| match refused {
+        Refused::Exhausted => Stop::Error { error: IcmpError::AdminProhibited, reason: Reason::BlockExhausted },
+        Refused::Stray => Stop::Drop(Reason::NoEntry),
+        Refused::NotOwner => Stop::Drop(Reason::Quarantine),
+    })
+}
+
+/// The part of a block that translated connections use.
+pub(super) fn pool<O>(walk: &Walk<'_, '_, O>, binding: &Binding) -> Option<Pool> {
+    let names = &walk.cx.names;
+    let server = names.server_of(binding)?;
+    walk.cx.state.pool(server.ip, binding.wire_ports(), binding.is_native(), names.owner(binding))
+}
+
+/// True if packets of this inside port pass the block as they are: the first 7/8 of a native one, which the
+/// container's local port range has been set to.
+pub(super) fn passes_native(binding: &Binding, inside_port: u16) -> bool {
+    let ports = binding.inside_ports();
+    let translated = ports.count() >> 3;
+    binding.is_native() && ports.contains(inside_port) && u32::from(ports.last - inside_port) >= translated
+}

@@ -1,0 +1,118 @@
+//! ICMP errors: both headers and every checksum as etherparse builds them.
+
+use proptest::prelude::*;
+use sixway::frame::{EmbeddedL4, Frame, L4, Rewrite, parse, rewrite_error};
+
+use crate::spec::{Spec, Transport, any_ip, any_rewrite, any_spec, packet_of, residue};
+
+/// An error about `about`, of which it quotes `quote_len` bytes.
+#[derive(Clone, Debug)]
+struct ErrorSpec {
+    outer: Spec,
+    about: Spec,
+    quote_len: usize,
+}
+
+impl ErrorSpec {
+    fn build(&self) -> Vec<u8> {
+        let quoted = self.about.build();
+        let payload = quoted[14..].iter().copied().take(self.quote_len).collect();
+        Spec { payload, ..self.outer.clone() }.build()
+    }
+}
+
+/// Any error with any rewrite of its two headers.
+fn any_error() -> impl Strategy<Value = (ErrorSpec, Rewrite, Rewrite)> {
+    any_spec().prop_flat_map(|about| {
+        let v4 = about.is_v4();
+        let least = about.l4_at() - 14 + 8;
+        let kinds =
+            if v4 { prop_oneof![Just(3_u8), Just(11), Just(12)] } else { prop_oneof![Just(1_u8), Just(2), Just(3)] };
+        let outer = (any_ip(v4), any_ip(v4), any::<u8>(), any::<u16>(), kinds, any::<u8>(), any::<u32>(), 0_usize..=10);
+        let quote_len = prop_oneof![least..least + 40, Just(548)];
+        (Just(about), outer, quote_len, any_rewrite(v4), any_rewrite(v4)).prop_map(|(about, outer, quote_len, a, b)| {
+            let (src, dst, ttl, id, kind, code, parameter, options) = outer;
+            let l4 = Transport::Error { kind, code, parameter };
+            let outer =
+                Spec { src, dst, ttl, id, dont_fragment: false, dscp_ecn: 0xc0, options, l4, payload: Vec::new() };
+            (ErrorSpec { outer, about, quote_len }, a, b)
+        })
+    })
+}
+
+/// True if the quote holds what an error must, the IP header and 8 bytes, and does not end within a checksum, half of
+/// which nobody can update.
+fn is_enough(error: &ErrorSpec) -> bool {
+    let is_tcp = matches!(error.about.l4, Transport::Tcp { .. });
+    if is_tcp && error.quote_len == error.about.l4_at() - 14 + 17 {
+        return false;
+    }
+    let quoted = error.about.build().len() - 14;
+    let is_portless = matches!(error.about.l4, Transport::Portless { .. });
+    is_portless || quoted.min(error.quote_len) >= error.about.l4_at() - 14 + 8
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn both_headers_are_rewritten_as_if_built_so((error, outer, embedded) in any_error(), padding in 0_usize..30) {
+        prop_assume!(is_enough(&error));
+        let mut bytes = error.build();
+        bytes.resize(bytes.len() + padding, 0xee);
+        let packet = packet_of(&mut bytes);
+        let L4::IcmpError { embedded: quote, .. } = packet.l4 else { panic!("no error: {packet:?}") };
+        prop_assert_eq!((quote.src.ip, quote.dst.ip), (error.about.src, error.about.dst));
+        match error.about.l4 {
+            Transport::Tcp { src, dst, .. } => {
+                prop_assert_eq!((quote.l4, quote.src.port, quote.dst.port), (EmbeddedL4::Tcp, src, dst));
+            }
+            Transport::Udp { src, dst, has_checksum } => {
+                prop_assert_eq!((quote.l4, quote.src.port, quote.dst.port), (EmbeddedL4::Udp, src, dst));
+                prop_assert_eq!(quote.has_l4_checksum, has_checksum);
+            }
+            Transport::Echo { id, is_request, .. } => {
+                let kind = if is_request { EmbeddedL4::EchoRequest } else { EmbeddedL4::EchoReply };
+                prop_assert_eq!((quote.l4, quote.src.port, quote.dst.port), (kind, id, id));
+            }
+            _ => prop_assert_eq!(quote.l4, EmbeddedL4::Portless),
+        }
+
+        let len = bytes.len();
+        prop_assert!(rewrite_error(&mut Frame::new(&mut bytes, 0, len), &packet, &outer, &embedded));
+        let expected = ErrorSpec {
+            outer: error.outer.rewritten(&outer),
+            about: error.about.rewritten(&embedded),
+            quote_len: error.quote_len,
+        };
+        let mut expected = expected.build();
+        expected.resize(expected.len() + padding, 0xee);
+        prop_assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn a_wrong_icmp_checksum_stays_wrong_by_as_much((error, outer, embedded) in any_error(), by in 1_u16..0xffff) {
+        prop_assume!(is_enough(&error));
+        let mut bytes = error.build();
+        let at = error.outer.checksum_at().unwrap();
+        let wrong = u16::from_be_bytes([bytes[at], bytes[at + 1]]).wrapping_add(by);
+        bytes[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
+        let packet = packet_of(&mut bytes);
+        let before = residue(&bytes, &packet);
+        let len = bytes.len();
+        rewrite_error(&mut Frame::new(&mut bytes, 0, len), &packet, &outer, &embedded);
+        let packet = packet_of(&mut bytes);
+        prop_assert_eq!(residue(&bytes, &packet), before);
+    }
+
+    #[test]
+    fn an_error_that_quotes_too_little_is_malformed((error, ..) in any_error(), missing in 1_usize..60) {
+        let least = error.about.l4_at() - 14 + 8;
+        let error = ErrorSpec { quote_len: least.saturating_sub(missing), ..error };
+        let mut bytes = error.build();
+        let len = bytes.len();
+        let is_portless = matches!(error.about.l4, Transport::Portless { .. });
+        let parsed = parse(&Frame::new(&mut bytes, 0, len));
+        prop_assert!(parsed.is_err() || (is_portless && missing <= 8), "{:?}", parsed);
+    }
+}

@@ -1,0 +1,569 @@
+//! Which packets the uplink program claims: the table of the design, row by row, both ways, in the kernel
+//! (`BPF_PROG_RUN`). Without a socket a claimed packet is dropped, so `Drop` says "claimed". Needs root.
+
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketType};
+use sixway::afxdp::program::{Action, Claims, Counter, Kind, Program, PublicIp};
+use sixway::units::{Endpoint, Ip, PortRange, Proto, QueueId};
+
+const SERVER: &str = "192.168.50.1";
+const SERVER6: &str = "fd00:50::1";
+const PUBLIC: &str = "203.0.113.9";
+const PUBLIC6: &str = "2001:db8::9";
+const HOST_PUBLIC: &str = "203.0.113.10";
+const PEER: &str = "192.168.50.2";
+const PEER6: &str = "fd00:50::2";
+const ROUTER: &str = "198.51.100.7";
+const ROUTER6: &str = "2001:db8:7::7";
+const ELSEWHERE: &str = "192.168.50.9";
+const OWNED: u16 = 20480;
+const LAST_OWNED: u16 = 59903;
+const WARM_ID: u16 = 21248;
+const COLD_ID: u16 = 21249;
+const PASSED: Action = Action::Pass;
+const CLAIMED: Action = Action::Drop;
+
+fn ip(text: &str) -> Ip {
+    text.parse().unwrap()
+}
+
+/// The program with the claims of a server that also holds public names.
+fn program(kind: Kind) -> Program {
+    assert!(rustix::process::geteuid().is_root(), "this test loads XDP programs: run it as root");
+    let mut program = Program::load(kind, false).unwrap_or_else(|error| panic!("{error:?}"));
+    let Some(claims) = program.claims() else { return program };
+    let ports = PortRange { first: OWNED, last: LAST_OWNED };
+    let public = |ip_text: &str, proto, port| Endpoint { proto, ip: ip(ip_text), port };
+    let wanted = Claims {
+        servers: [(ip(SERVER), ports), (ip(SERVER6), ports)].into(),
+        portless: [(ip(SERVER), Proto::ESP), (ip(SERVER6), Proto::ESP)].into(),
+        publics: [
+            public(PUBLIC, Proto::UDP, 4500),
+            public(PUBLIC, Proto::TCP, 80),
+            public(PUBLIC, Proto::ESP, 0),
+            public(PUBLIC6, Proto::TCP, 80),
+            public(HOST_PUBLIC, Proto::TCP, 443),
+        ]
+        .into(),
+        public_ips: [
+            (ip(PUBLIC), PublicIp { echo: true, neighbour: true }),
+            (ip(PUBLIC6), PublicIp { echo: true, neighbour: true }),
+            (ip(HOST_PUBLIC), PublicIp::default()),
+        ]
+        .into(),
+    };
+    claims.widen(&wanted).unwrap();
+    claims.set_echo(WARM_ID, u32::MAX).unwrap();
+    claims.set_echo(COLD_ID, 1).unwrap(); // one second after boot: long ago
+    assert_eq!(claims.read().unwrap(), wanted);
+    program
+}
+
+/// An IP packet to be: protocol, addresses and payload; the rest as a sane sender has it.
+#[derive(Clone)]
+struct Packet {
+    proto: u8,
+    src: &'static str,
+    dst: &'static str,
+    payload: Vec<u8>,
+    options: Vec<u8>,
+    /// In the units of the header field: flags and offset.
+    fragment: u16,
+    id: u16,
+    /// What the length field says more than there is.
+    longer: i32,
+    /// IPv6 extension headers, chained: kind and bytes (their first byte is written here).
+    extensions: Vec<(u8, Vec<u8>)>,
+}
+
+impl Packet {
+    fn new(proto: u8, src: &'static str, dst: &'static str, payload: Vec<u8>) -> Packet {
+        let (options, extensions) = (Vec::new(), Vec::new());
+        Packet { proto, src, dst, payload, options, fragment: 0, id: 7, longer: 0, extensions }
+    }
+
+    fn options(mut self, options: &[u8]) -> Packet {
+        self.options = options.to_vec();
+        self
+    }
+
+    fn fragment(mut self, id: u16, offset_in_8: u16, more: bool) -> Packet {
+        self.id = id;
+        self.fragment = offset_in_8 | if more { 0x2000 } else { 0 };
+        self
+    }
+
+    fn longer(mut self, by: i32) -> Packet {
+        self.longer = by;
+        self
+    }
+
+    fn extension(mut self, kind: u8, bytes: &[u8]) -> Packet {
+        self.extensions.push((kind, bytes.to_vec()));
+        self
+    }
+
+    /// IPv6 fragment header: offset in units of 8 bytes.
+    fn fragment6(self, id: u32, offset_in_8: u16, more: bool) -> Packet {
+        let mut header = [0; 8];
+        header[2..4].copy_from_slice(&(offset_in_8 << 3 | u16::from(more)).to_be_bytes());
+        header[4..].copy_from_slice(&id.to_be_bytes());
+        self.extension(44, &header)
+    }
+
+    fn ip_bytes(&self) -> Vec<u8> {
+        let (src, dst) = (ip(self.src), ip(self.dst));
+        if src.is_v4() { self.v4(src, dst) } else { self.v6(src, dst) }
+    }
+
+    fn v4(&self, src: Ip, dst: Ip) -> Vec<u8> {
+        let header = 20 + self.options.len();
+        let total = (header + self.payload.len()) as i32 + self.longer;
+        let mut bytes = vec![0x40 | (header / 4) as u8, 0];
+        bytes.extend((total as u16).to_be_bytes());
+        bytes.extend(self.id.to_be_bytes());
+        bytes.extend(self.fragment.to_be_bytes());
+        bytes.extend([64, self.proto, 0, 0]);
+        bytes.extend(src.v4_octets());
+        bytes.extend(dst.v4_octets());
+        bytes.extend(&self.options);
+        bytes.extend(&self.payload);
+        bytes
+    }
+
+    fn v6(&self, src: Ip, dst: Ip) -> Vec<u8> {
+        let mut after = self.payload.clone();
+        let mut next = self.proto;
+        for (kind, extension) in self.extensions.iter().rev() {
+            let mut header = extension.clone();
+            header[0] = next;
+            next = *kind;
+            header.extend(after);
+            after = header;
+        }
+        let length = (after.len() as i32 + self.longer) as u16;
+        let mut bytes = vec![0x60, 0, 0, 0];
+        bytes.extend(length.to_be_bytes());
+        bytes.extend([next, 64]);
+        bytes.extend(src.bits().to_be_bytes());
+        bytes.extend(dst.bits().to_be_bytes());
+        bytes.extend(after);
+        bytes
+    }
+
+    fn frame(&self) -> Vec<u8> {
+        ethernet(if ip(self.src).is_v4() { 0x0800 } else { 0x86dd }, &self.ip_bytes())
+    }
+}
+
+fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    frame.extend(ethertype.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+fn ports(src: u16, dst: u16) -> Vec<u8> {
+    let mut bytes = [src.to_be_bytes(), dst.to_be_bytes()].concat();
+    bytes.extend([0; 16]);
+    bytes
+}
+
+fn tcp(src: &'static str, dst: &'static str, port: u16) -> Packet {
+    Packet::new(6, src, dst, ports(1024, port))
+}
+
+fn udp(src: &'static str, dst: &'static str, port: u16) -> Packet {
+    Packet::new(17, src, dst, ports(1024, port))
+}
+
+fn icmp(src: &'static str, dst: &'static str, kind: u8, id: u16, rest: &[u8]) -> Packet {
+    let mut bytes = vec![kind, 0, 0, 0];
+    bytes.extend(id.to_be_bytes());
+    bytes.extend([0, 1]);
+    bytes.extend(rest);
+    Packet::new(if ip(src).is_v4() { 1 } else { 58 }, src, dst, bytes)
+}
+
+/// An ICMP error about a packet, of which it holds the IP header and 8 bytes more.
+fn error(kind: u8, about: &Packet) -> Packet {
+    let mut embedded = about.ip_bytes();
+    embedded.truncate(embedded.len() - about.payload.len() + 8);
+    let router = if ip(about.src).is_v4() { ROUTER } else { ROUTER6 };
+    icmp(router, about.src, kind, 0, &embedded)
+}
+
+/// A packet that we sent, from one of our ports.
+fn sent(proto: u8, src: &'static str, port: u16) -> Packet {
+    Packet::new(proto, src, if ip(src).is_v4() { ROUTER } else { ROUTER6 }, ports(port, 53))
+}
+
+fn truncated(mut frame: Vec<u8>, length: usize) -> Vec<u8> {
+    frame.truncate(length);
+    frame
+}
+
+fn mapped_v6(src: &str, dst: &str, port: u16) -> Vec<u8> {
+    let mut bytes = vec![0x60, 0, 0, 0, 0, 20, 6, 64];
+    bytes.extend(ip(src).bits().to_be_bytes());
+    bytes.extend(ip(dst).bits().to_be_bytes());
+    bytes.extend(ports(1024, port));
+    ethernet(0x86dd, &bytes)
+}
+
+fn arp_request(target: &str) -> Vec<u8> {
+    let mut bytes = vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2];
+    bytes.extend(ip(PEER).v4_octets());
+    bytes.extend([0; 6]);
+    bytes.extend(ip(target).v4_octets());
+    ethernet(0x0806, &bytes)
+}
+
+fn solicitation(target: &str) -> Vec<u8> {
+    let mut bytes = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    bytes.extend(ip(target).bits().to_be_bytes());
+    Packet::new(58, PEER6, "ff02::1:ff00:9", bytes).frame()
+}
+
+type Case = (&'static str, Vec<u8>, Action);
+
+#[track_caller]
+fn check(kind: Kind, cases: &[Case]) {
+    let program = program(kind);
+    let wrong: Vec<_> = cases
+        .iter()
+        .filter_map(|(name, frame, expected)| {
+            let action = program.run(frame).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            (action != *expected).then(|| format!("{name}: {action:?}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{kind:?}: {wrong:#?}");
+    let counted: u64 = program.counters().unwrap().iter().map(|(_, value)| value).sum();
+    assert_eq!(counted, cases.len() as u64, "each frame is counted once");
+}
+
+const UPLINK: Kind = Kind::Uplink { external: false };
+
+#[test]
+fn tcp_and_udp_are_claimed_by_destination_port() {
+    check(
+        UPLINK,
+        &[
+            ("tcp, first owned port", tcp(PEER, SERVER, OWNED).frame(), CLAIMED),
+            ("tcp, last owned port", tcp(PEER, SERVER, LAST_OWNED).frame(), CLAIMED),
+            ("tcp, below the range", tcp(PEER, SERVER, OWNED - 1).frame(), PASSED),
+            ("tcp, above the range", tcp(PEER, SERVER, LAST_OWNED + 1).frame(), PASSED),
+            ("ssh", tcp(PEER, SERVER, 22).frame(), PASSED),
+            ("udp, owned", udp(PEER, SERVER, 30000).frame(), CLAIMED),
+            ("dns", udp(PEER, SERVER, 53).frame(), PASSED),
+            ("an owned port as source only", Packet::new(6, PEER, SERVER, ports(30000, 22)).frame(), PASSED),
+            ("another address", tcp(PEER, ELSEWHERE, OWNED).frame(), PASSED),
+            ("broadcast", udp(PEER, "255.255.255.255", OWNED).frame(), PASSED),
+            ("v6, owned", tcp(PEER6, SERVER6, OWNED).frame(), CLAIMED),
+            ("v6, ssh", tcp(PEER6, SERVER6, 22).frame(), PASSED),
+            ("v6, another address", tcp(PEER6, "fd00:50::9", OWNED).frame(), PASSED),
+        ],
+    );
+}
+
+#[test]
+fn echo_requests_are_the_kernels_and_replies_follow_the_clocks() {
+    check(
+        UPLINK,
+        &[
+            ("echo request", icmp(PEER, SERVER, 8, WARM_ID, &[]).frame(), PASSED),
+            ("echo reply, warm", icmp(ROUTER, SERVER, 0, WARM_ID, &[]).frame(), CLAIMED),
+            ("echo reply, cold", icmp(ROUTER, SERVER, 0, COLD_ID, &[]).frame(), PASSED),
+            ("echo reply, never used", icmp(ROUTER, SERVER, 0, 9, &[]).frame(), PASSED),
+            ("echo reply, not to us", icmp(ROUTER, ELSEWHERE, 0, WARM_ID, &[]).frame(), PASSED),
+            ("timestamp request", icmp(PEER, SERVER, 13, WARM_ID, &[0; 12]).frame(), PASSED),
+            ("v6 echo request", icmp(PEER6, SERVER6, 128, WARM_ID, &[]).frame(), PASSED),
+            ("v6 echo reply, warm", icmp(ROUTER6, SERVER6, 129, WARM_ID, &[]).frame(), CLAIMED),
+            ("v6 echo reply, cold", icmp(ROUTER6, SERVER6, 129, COLD_ID, &[]).frame(), PASSED),
+            ("v6 packet of the IPv4 ICMP", Packet::new(1, PEER6, SERVER6, vec![0; 64]).frame(), PASSED),
+            ("neighbour advertisement", icmp(PEER6, SERVER6, 136, 0, &[0; 16]).frame(), PASSED),
+        ],
+    );
+}
+
+#[test]
+fn errors_are_claimed_by_the_embedded_source() {
+    let echo = |src, id| icmp(src, if ip(src).is_v4() { ROUTER } else { ROUTER6 }, 8, id, &[0; 8]);
+    let echo6 = |id| icmp(SERVER6, ROUTER6, 128, id, &[0; 8]);
+    let ours = sent(6, SERVER, OWNED);
+    let mut elsewhere = error(3, &ours);
+    elsewhere.dst = ELSEWHERE;
+    let short = |about: &Packet, keep: usize| {
+        let mut packet = error(3, about);
+        packet.payload.truncate(8 + keep);
+        packet.frame()
+    };
+    check(
+        UPLINK,
+        &[
+            ("unreachable, owned tcp port", error(3, &ours).frame(), CLAIMED),
+            ("unreachable, host's port", error(3, &sent(6, SERVER, 22)).frame(), PASSED),
+            ("source quench", error(4, &ours).frame(), CLAIMED),
+            ("redirect", error(5, &ours).frame(), PASSED),
+            ("time exceeded, udp", error(11, &sent(17, SERVER, 30000)).frame(), CLAIMED),
+            ("parameter problem", error(12, &ours).frame(), CLAIMED),
+            (
+                "about an owned destination port",
+                error(3, &Packet::new(6, SERVER, PEER, ports(22, OWNED))).frame(),
+                PASSED,
+            ),
+            (
+                "about another source",
+                error(3, &{
+                    let mut p = sent(6, ELSEWHERE, OWNED);
+                    p.dst = PEER;
+                    p
+                })
+                .frame(),
+                PASSED,
+            ),
+            ("to another destination", elsewhere.frame(), PASSED),
+            ("about a warm echo request", error(11, &echo(SERVER, WARM_ID)).frame(), CLAIMED),
+            ("about a cold echo request", error(11, &echo(SERVER, COLD_ID)).frame(), PASSED),
+            ("about an echo reply of the host", error(3, &icmp(SERVER, PEER, 0, WARM_ID, &[0; 8])).frame(), PASSED),
+            ("about bound ESP", error(3, &sent(50, SERVER, 1)).frame(), CLAIMED),
+            ("about unbound GRE", error(3, &sent(47, SERVER, 1)).frame(), PASSED),
+            ("about a public name held here", error(3, &sent(17, PUBLIC, 4500)).frame(), CLAIMED),
+            ("about no public name", error(3, &sent(17, PUBLIC, 4501)).frame(), PASSED),
+            ("about public ESP", error(3, &sent(50, PUBLIC, 1)).frame(), CLAIMED),
+            ("embedded options", error(3, &ours.clone().options(&[1, 1, 1, 1])).frame(), CLAIMED),
+            ("about a first fragment", error(3, &ours.clone().fragment(1, 0, true)).frame(), CLAIMED),
+            ("about a later fragment", error(3, &ours.clone().fragment(1, 185, false)).frame(), PASSED),
+            ("embedded header cut", short(&ours, 19), PASSED),
+            ("embedded ports cut", short(&ours, 27), PASSED),
+            ("embedded ports just there", short(&ours, 28), CLAIMED),
+            ("embedded length field is nonsense", error(3, &ours.clone().longer(9000)).frame(), CLAIMED),
+            ("v6 unreachable", error(1, &sent(6, SERVER6, OWNED)).frame(), CLAIMED),
+            ("v6 packet too big", error(2, &sent(17, SERVER6, OWNED)).frame(), CLAIMED),
+            ("v6 time exceeded, host's", error(3, &sent(17, SERVER6, 53)).frame(), PASSED),
+            ("v6 about a warm echo request", error(3, &echo6(WARM_ID)).frame(), CLAIMED),
+            ("v6 about a cold echo request", error(3, &echo6(COLD_ID)).frame(), PASSED),
+            ("v6 informational type", error(200, &sent(6, SERVER6, OWNED)).frame(), PASSED),
+            ("v6 embedded extension", error(1, &sent(6, SERVER6, OWNED).extension(60, &[0; 8])).frame(), CLAIMED),
+        ],
+    );
+}
+
+#[test]
+fn portless_protocols_are_claimed_where_they_are_bound() {
+    let packet = |proto, src, dst| Packet::new(proto, src, dst, vec![0; 16]).frame();
+    check(
+        UPLINK,
+        &[
+            ("esp", packet(50, PEER, SERVER), CLAIMED),
+            ("gre", packet(47, PEER, SERVER), PASSED),
+            ("esp, not to us", packet(50, PEER, ELSEWHERE), PASSED),
+            ("esp, without payload", Packet::new(50, PEER, SERVER, vec![]).frame(), CLAIMED),
+            ("v6 esp", packet(50, PEER6, SERVER6), CLAIMED),
+            ("v6 ah", packet(51, PEER6, SERVER6), PASSED),
+            ("v6 no next header", packet(59, PEER6, SERVER6), PASSED),
+        ],
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_the_kernels() {
+    let owned = || tcp(PEER, SERVER, OWNED);
+    let owned6 = || tcp(PEER6, SERVER6, OWNED);
+    let changed = |mut frame: Vec<u8>, at: usize, value: u8| {
+        frame[at] = value;
+        frame
+    };
+    check(
+        UPLINK,
+        &[
+            ("ethernet header only", ethernet(0x0800, &[]), PASSED),
+            ("ip header cut", truncated(owned().frame(), 33), PASSED),
+            ("no ports", truncated(owned().frame(), 34), PASSED),
+            ("ports cut", truncated(owned().frame(), 37), PASSED),
+            ("ports just there", truncated(owned().frame(), 38), CLAIMED),
+            ("version 5", changed(owned().frame(), 14, 0x55), PASSED),
+            ("header length 16", changed(owned().frame(), 14, 0x44), PASSED),
+            ("header length beyond the frame", truncated(changed(owned().frame(), 14, 0x4f), 60), PASSED),
+            ("total length below the header", owned().longer(-21).frame(), PASSED),
+            ("total length ends before the ports", owned().longer(-17).frame(), PASSED),
+            ("total length ends after the ports", owned().longer(-16).frame(), CLAIMED),
+            ("total length beyond the frame", owned().longer(100).frame(), CLAIMED),
+            ("padding", [owned().frame(), vec![0; 6]].concat(), CLAIMED),
+            ("icmp cut", truncated(icmp(PEER, SERVER, 0, WARM_ID, &[]).frame(), 41), PASSED),
+            ("options", owned().options(&[1; 40]).frame(), CLAIMED),
+            ("options, ssh", tcp(PEER, SERVER, 22).options(&[1; 40]).frame(), PASSED),
+            ("v6 header cut", truncated(owned6().frame(), 53), PASSED),
+            ("v6 version 4", changed(owned6().frame(), 14, 0x40), PASSED),
+            ("v6 ports cut", truncated(owned6().frame(), 57), PASSED),
+            ("v6 payload length ends before the ports", owned6().longer(-17).frame(), PASSED),
+            ("v6 with our IPv4 name inside", mapped_v6(PEER, SERVER, OWNED), PASSED),
+            ("v6 from an IPv4 name", mapped_v6(PEER, SERVER6, OWNED), PASSED),
+            ("vlan", ethernet(0x8100, &[&[0, 5, 8, 0][..], &owned().ip_bytes()].concat()), PASSED),
+            ("qinq", ethernet(0x88a8, &[&[0, 5, 8, 0][..], &owned().ip_bytes()].concat()), PASSED),
+            ("arp", arp_request(SERVER), PASSED),
+            ("arp for a public IP, not on an external port", arp_request(PUBLIC), PASSED),
+            ("lldp", ethernet(0x88cc, &[0; 46]), PASSED),
+        ],
+    );
+}
+
+#[test]
+fn extension_headers_are_walked_to_a_limit() {
+    let owned = || tcp(PEER6, SERVER6, OWNED);
+    let many = |count| (0..count).fold(owned(), |packet, _| packet.extension(60, &[0; 8]));
+    check(
+        UPLINK,
+        &[
+            ("hop by hop", owned().extension(0, &[0; 8]).frame(), CLAIMED),
+            ("hop by hop, ssh", tcp(PEER6, SERVER6, 22).extension(0, &[0; 8]).frame(), PASSED),
+            ("a longer one", owned().extension(60, &[[0, 1].to_vec(), vec![0; 14]].concat()).frame(), CLAIMED),
+            ("a length beyond the packet", owned().extension(60, &[0, 255, 0, 0, 0, 0, 0, 0]).frame(), PASSED),
+            ("routing, arrived", owned().extension(43, &[0, 0, 2, 0, 0, 0, 0, 0]).frame(), CLAIMED),
+            ("routing, on the way", owned().extension(43, &[0, 0, 2, 1, 0, 0, 0, 0]).frame(), PASSED),
+            ("six headers", many(6).frame(), CLAIMED),
+            ("seven headers", many(7).frame(), PASSED),
+            ("cut within one", truncated(owned().extension(60, &[0; 8]).frame(), 60), PASSED),
+        ],
+    );
+}
+
+#[test]
+fn later_fragments_follow_their_first() {
+    let first = |port, id| udp(PEER, SERVER, port).fragment(id, 0, true).frame();
+    let later = |id| Packet::new(17, PEER, SERVER, vec![0; 32]).fragment(id, 185, false).frame();
+    let first6 = |port, id| udp(PEER6, SERVER6, port).fragment6(id, 0, true).frame();
+    let later6 = |id| Packet::new(17, PEER6, SERVER6, vec![0; 32]).fragment6(id, 185, false).frame();
+    let mut other_source = Packet::new(17, PEER, SERVER, vec![0; 32]).fragment(1, 185, false);
+    other_source.src = ROUTER;
+    check(
+        UPLINK,
+        &[
+            ("first, owned", first(OWNED, 1), CLAIMED),
+            ("its later one", later(1), CLAIMED),
+            ("first, host's", first(53, 2), PASSED),
+            ("its later one", later(2), PASSED),
+            // No engine: the fallback of undecided fragments is to pass.
+            ("later, before its first", later(3), PASSED),
+            ("its first, owned", first(OWNED, 3), CLAIMED),
+            ("now it follows", later(3), CLAIMED),
+            ("same id, another source", other_source.frame(), PASSED),
+            ("the id used again, host's", first(53, 1), PASSED),
+            ("its later one", later(1), PASSED),
+            ("first, ports cut off", Packet::new(17, PEER, SERVER, vec![0; 2]).fragment(4, 0, true).frame(), PASSED),
+            ("later, not to us", Packet::new(17, PEER, ELSEWHERE, vec![0; 8]).fragment(1, 9, true).frame(), PASSED),
+            ("first of a warm echo reply", icmp(PEER, SERVER, 0, WARM_ID, &[]).fragment(5, 0, true).frame(), CLAIMED),
+            ("v6 first, owned", first6(OWNED, 0x10001), CLAIMED),
+            ("v6 its later one", later6(0x10001), CLAIMED),
+            ("v6 first, host's", first6(53, 0x20001), PASSED),
+            ("v6 its later one", later6(0x20001), PASSED),
+            ("v6 atomic fragment, owned", udp(PEER6, SERVER6, OWNED).fragment6(9, 0, false).frame(), CLAIMED),
+            ("v6 later, of another packet", later6(9), PASSED),
+        ],
+    );
+}
+
+#[test]
+fn public_names_are_claimed_on_external_ports() {
+    let cases = |external: bool, uplink: bool| -> Vec<Case> {
+        let on_external = |action| if external { action } else { PASSED };
+        let on_uplink = |action| if uplink { action } else { PASSED };
+        vec![
+            ("public udp", udp(ROUTER, PUBLIC, 4500).frame(), on_external(CLAIMED)),
+            ("udp port that is not published", udp(ROUTER, PUBLIC, 500).frame(), PASSED),
+            ("same port of another protocol", tcp(ROUTER, PUBLIC, 4500).frame(), PASSED),
+            ("public esp", Packet::new(50, ROUTER, PUBLIC, vec![0; 16]).frame(), on_external(CLAIMED)),
+            ("gre to a public IP", Packet::new(47, ROUTER, PUBLIC, vec![0; 16]).frame(), PASSED),
+            ("echo request to a public IP", icmp(ROUTER, PUBLIC, 8, 1, &[]).frame(), on_external(CLAIMED)),
+            ("echo request to the host's public IP", icmp(ROUTER, HOST_PUBLIC, 8, 1, &[]).frame(), PASSED),
+            ("echo request to the server", icmp(ROUTER, SERVER, 8, 1, &[]).frame(), PASSED),
+            ("public name on the host's IP", tcp(ROUTER, HOST_PUBLIC, 443).frame(), on_external(CLAIMED)),
+            ("ssh on the host's public IP", tcp(ROUTER, HOST_PUBLIC, 22).frame(), PASSED),
+            ("v6 public", tcp(ROUTER6, PUBLIC6, 80).frame(), on_external(CLAIMED)),
+            ("v6 echo request to a public IP", icmp(ROUTER6, PUBLIC6, 128, 1, &[]).frame(), on_external(CLAIMED)),
+            ("error about a public name", error(3, &sent(6, PUBLIC, 80)).frame(), CLAIMED),
+            ("wire name", tcp(ROUTER, SERVER, OWNED).frame(), on_uplink(CLAIMED)),
+            ("error about a wire name", error(3, &sent(6, SERVER, OWNED)).frame(), on_uplink(CLAIMED)),
+            ("transit", tcp(ROUTER, "198.51.100.200", 80).frame(), PASSED),
+            ("arp for a public IP", arp_request(PUBLIC), on_external(CLAIMED)),
+            ("arp for the host's public IP", arp_request(HOST_PUBLIC), PASSED),
+            ("solicitation for a public IP", solicitation(PUBLIC6), on_external(CLAIMED)),
+            ("solicitation for the server", solicitation(SERVER6), PASSED),
+            (
+                "first fragment to a public name",
+                tcp(ROUTER, PUBLIC, 80).fragment(1, 0, true).frame(),
+                on_external(CLAIMED),
+            ),
+            (
+                "its later one",
+                Packet::new(6, ROUTER, PUBLIC, vec![0; 8]).fragment(1, 9, false).frame(),
+                on_external(CLAIMED),
+            ),
+        ]
+    };
+    check(Kind::External, &cases(true, false));
+    check(Kind::Uplink { external: true }, &cases(true, true));
+    check(UPLINK, &cases(false, true));
+}
+
+#[test]
+fn an_access_port_claims_everything() {
+    check(
+        Kind::Access,
+        &[
+            ("ip", tcp(PEER, SERVER, 22).frame(), CLAIMED),
+            ("arp", arp_request(SERVER), CLAIMED),
+            ("vlan", ethernet(0x8100, &[0; 50]), CLAIMED),
+            ("noise", ethernet(0xffff, &[]), CLAIMED),
+        ],
+    );
+}
+
+#[test]
+fn claims_that_are_removed_are_the_kernels_again() {
+    let mut program = program(Kind::Uplink { external: true });
+    let frames = [
+        tcp(PEER, SERVER, OWNED).frame(),
+        Packet::new(50, PEER, SERVER, vec![0; 16]).frame(),
+        udp(ROUTER, PUBLIC, 4500).frame(),
+        icmp(ROUTER, PUBLIC, 8, 1, &[]).frame(),
+    ];
+    for frame in &frames {
+        assert_eq!(program.run(frame).unwrap(), CLAIMED);
+    }
+    program.claims().unwrap().narrow(&Claims::default()).unwrap();
+    assert_eq!(program.claims().unwrap().read().unwrap(), Claims::default());
+    for frame in &frames {
+        assert_eq!(program.run(frame).unwrap(), PASSED);
+    }
+    program.claims().unwrap().remove_server(ip(SERVER)).expect("removing what is absent is no error");
+}
+
+#[test]
+fn a_socket_takes_the_frames_of_its_queue() {
+    let socket = || -> OwnedFd {
+        rustix::net::socket(AddressFamily::from_raw(libc::AF_XDP as u16), SocketType::RAW, None).unwrap()
+    };
+    for (kind, frame) in [
+        (UPLINK, tcp(PEER, SERVER, OWNED).frame()),
+        (UPLINK, Packet::new(17, PEER, SERVER, vec![0; 32]).fragment(77, 185, false).frame()),
+        (Kind::Access, arp_request(SERVER)),
+    ] {
+        let mut program = program(kind);
+        program.set_socket(QueueId(1), socket()).unwrap();
+        assert_ne!(program.run(&frame).unwrap(), Action::Redirect, "another queue's socket");
+        let held = socket();
+        program.set_socket(QueueId(0), &held).unwrap();
+        assert_eq!(program.run(&frame).unwrap(), Action::Redirect);
+        assert_eq!(program.run(&tcp(PEER, SERVER, 22).frame()).unwrap() == PASSED, kind == UPLINK);
+        drop(held);
+        assert_ne!(program.run(&frame).unwrap(), Action::Redirect, "a closed socket is forgotten");
+        let counters = program.counters().unwrap();
+        let redirected = counters.get(Counter::Redirected) + counters.get(Counter::UndecidedRedirected);
+        assert_eq!(redirected, 1 + u64::from(kind == Kind::Access), "{counters:?}");
+    }
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    program(UPLINK).set_socket(QueueId(0), udp).expect_err("only AF_XDP sockets");
+}
