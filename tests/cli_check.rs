@@ -75,7 +75,8 @@ fn a_mapping_that_is_not_there_is_a_mistake_of_the_configuration() {
     let config = directory.write("host.toml", HOST);
     let checked = sixway(&["check", "--config", &config]);
     let missing = directory.path("mapping.sixway");
-    let expected = format!("{config}:5:11: `mapping`: {missing}: No such file or directory (os error 2)\n");
+    let expected =
+        format!("{config}:5:11: the mapping {missing} can't be read: No such file or directory (os error 2)\n");
     assert_eq!((checked.code, checked.stdout), (1, expected));
 }
 

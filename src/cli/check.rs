@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use crate::control::assemble::Assembly;
 use crate::control::config::{Config, Mistake};
-use crate::control::mapping;
+use crate::table;
 
 use super::Exit;
 use super::arguments::ConfigFile;
@@ -11,7 +12,8 @@ use super::output::{Colour, Output};
 
 pub(super) fn run(arguments: &ConfigFile, output: &mut Output) -> Exit {
     let checked = Config::load(&arguments.config).and_then(|config| {
-        let bindings = mapping::load(&config)?.bindings;
+        let assembly = Assembly::new(&config, |_| None)?;
+        let bindings = assembly.names.view(&table::pin()).bindings().count();
         Ok((config, bindings))
     });
     match checked {

@@ -3,8 +3,10 @@
 mod arguments;
 mod check;
 mod client;
+mod detach;
 mod doctor;
 mod output;
+mod replay;
 mod stats;
 mod table;
 
@@ -22,6 +24,8 @@ pub enum Exit {
     Done,
     /// The answer is no: the check failed, the engine is not there.
     No,
+    /// It was asked for something that is not there. Clap finds most bad usage before.
+    BadUsage,
 }
 
 impl From<Exit> for ExitCode {
@@ -29,6 +33,7 @@ impl From<Exit> for ExitCode {
         ExitCode::from(match exit {
             Exit::Done => 0,
             Exit::No => 1,
+            Exit::BadUsage => 2,
         })
     }
 }
@@ -42,7 +47,9 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::run(check, &mut output),
         Command::Doctor(doctor) => doctor::run(doctor, &mut output),
         Command::Stats(stats) => stats::run(stats, &mut output),
-        Command::Run(_) | Command::Replay(_) | Command::Explain(_) | Command::Detach(_) => {
+        Command::Replay(replay) => replay::run(replay, &mut output),
+        Command::Detach(detach) => detach::run(detach, &mut output),
+        Command::Run(_) | Command::Explain(_) => {
             output::complain("this build has no engine");
             Exit::No
         }

@@ -6,7 +6,5 @@ pub mod assemble;
 pub mod config;
 /// What the kernel knows: links, routes and neighbours, over netlink.
 pub mod kernel;
-/// The mapping file, loaded into the live tables.
-pub mod mapping;
 /// The control socket and what can be asked over it.
 pub mod server;
