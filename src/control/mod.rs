@@ -4,6 +4,8 @@
 pub mod assemble;
 /// The configuration file: its shape, and every mistake in it by line and column.
 pub mod config;
+/// An explanation of a walk, as JSON.
+pub mod explanation;
 /// What the kernel knows: links, routes and neighbours, over netlink.
 pub mod kernel;
 /// The control socket and what can be asked over it.

@@ -7,7 +7,7 @@
 //! Records lie in one table for the whole state. The bucket is chosen by pool, remote and port modulo `stride`, and a
 //! record gets a wire port that is equal to its inside port modulo `stride`: so the way out and the way in, which know
 //! one of the two ports each, look into the same bucket. There are at most 64 ports of a pool in one such class, and a
-//! bucket is a run of 64 cells that ends at the first that was never used.
+//! bucket is a run of 128 cells that ends at the first that was never used.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -19,8 +19,10 @@ use super::state::State;
 use super::translate::{Plan, Refused, swap};
 use crate::units::Tick;
 
-/// Cells that a search looks at, and ports of a pool in one class.
-const RUN: u32 = 64;
+/// Ports of a pool in one class: one bit each of a word.
+const CLASS: u32 = 64;
+/// Cells that a search looks at: room for a class that is full, and for half of its neighbours.
+const RUN: u32 = 2 * CLASS;
 
 /// A record as it was read.
 #[derive(Clone, Copy)]
@@ -43,8 +45,10 @@ pub(super) struct Overlaps {
     vacant: Option<(u32, Entry)>,
     /// or the record that has been closed for longest.
     closed: Option<(u32, Entry)>,
-    /// Of the records in `taken` the one that has been closed for longest.
+    /// Of the records in `taken` the one that has been closed for longest,
     closed_taken: Option<Overlap>,
+    /// and one that is tentative.
+    begun: Option<Overlap>,
 }
 
 /// The ports of a pool that are equal modulo `stride`.
@@ -58,7 +62,7 @@ struct Class {
 impl Class {
     fn of(search: &Search) -> Class {
         let size = search.mask + 1;
-        let stride_log2 = (size / RUN).checked_ilog2().unwrap_or(0);
+        let stride_log2 = (size / CLASS).checked_ilog2().unwrap_or(0);
         Class { stride_log2, first: search.home() & ((1 << stride_log2) - 1), count: size >> stride_log2 }
     }
 
@@ -118,6 +122,16 @@ impl State {
         if let (Some(offset), Some((cell, old))) = (free, cell) {
             return Plan::MakeOverlap { cell, old, offset };
         }
+        if let Some(record) = records.begun {
+            return Plan::FinishOverlap { record };
+        }
+        let begun = (0..class.count).map(|place| class.offset(place)).find_map(|offset| {
+            let entry = Entry(self.entries()[search.index(offset)].load(SeqCst));
+            (entry.is_tentative() && entry.is_live(search.transport, now)).then_some(Plan::Finish { offset, entry })
+        });
+        if let Some(begun) = begun {
+            return begun;
+        }
         match records.closed_taken {
             Some(closed) if recycles && sharable(&closed.offset) => {
                 Plan::MakeOverlap { cell: closed.cell, old: closed.entry, offset: closed.offset }
@@ -129,7 +143,8 @@ impl State {
     /// Everything that the run of the search says.
     pub(super) fn overlaps(&self, search: &Search, now: Tick) -> Overlaps {
         let class = Class::of(search);
-        let mut records = Overlaps { own: None, taken: 0, class, vacant: None, closed: None, closed_taken: None };
+        let mut records =
+            Overlaps { own: None, taken: 0, class, vacant: None, closed: None, closed_taken: None, begun: None };
         for cell in self.run(search, class) {
             let (entry, remote, slot) = self.record(cell);
             if !entry.is_live(search.transport, now) {
@@ -152,6 +167,9 @@ impl State {
                 records.own = records.own.or(Some(record));
             } else {
                 records.taken |= 1 << class.place(offset);
+                if entry.is_tentative() {
+                    records.begun = Some(record);
+                }
                 if is_closed && older(records.closed_taken.map(|record| record.entry)) {
                     records.closed_taken = Some(record);
                 }
