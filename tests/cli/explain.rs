@@ -1,13 +1,11 @@
 //! `sixway explain` over the example configuration.
 
-mod cli_support;
-
-use cli_support::sixway;
+use crate::support::{Finished, sixway};
 use serde_json::Value;
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/host.toml");
 
-fn explain(arguments: &str) -> cli_support::Finished {
+fn explain(arguments: &str) -> Finished {
     let mut all = vec!["explain", "--config", CONFIG];
     all.extend(arguments.split(' '));
     sixway(&all)
