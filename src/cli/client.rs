@@ -54,6 +54,11 @@ impl Client {
         self.ask(Method::GET, path, None)
     }
 
+    /// `POST path` with a JSON body: the answer's JSON.
+    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.ask(Method::POST, path, Some(body))
+    }
+
     fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| ClientError::Broken(error.to_string()))?;

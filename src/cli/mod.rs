@@ -5,6 +5,8 @@ mod check;
 mod client;
 mod detach;
 mod doctor;
+mod explain;
+mod offline;
 mod output;
 mod replay;
 mod stats;
@@ -49,7 +51,8 @@ pub fn main() -> ExitCode {
         Command::Stats(stats) => stats::run(stats, &mut output),
         Command::Replay(replay) => replay::run(replay, &mut output),
         Command::Detach(detach) => detach::run(detach, &mut output),
-        Command::Run(_) | Command::Explain(_) => {
+        Command::Explain(explain) => explain::run(explain, &mut output),
+        Command::Run(_) => {
             output::complain("this build has no engine");
             Exit::No
         }

@@ -4,53 +4,37 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::control::assemble::{Assembly, fixed_hops};
-use crate::control::config::{Config, Mistake};
 use crate::engine::replay::{Fate, Replay, ReplayError};
-use crate::flow::{Geometry, State};
-use crate::path::{Surroundings, Verdict, hold_pinned};
-use crate::table;
+use crate::path::{Surroundings, Verdict};
 use crate::units::PortId;
 
 use super::Exit;
 use super::arguments;
 use super::check::show_mistakes;
+use super::offline::Offline;
 use super::output::{Output, complain};
 use super::table::{Table, thousands};
 
 pub(super) fn run(arguments: &arguments::Replay, output: &mut Output) -> Exit {
-    let loaded = Config::load(&arguments.config.config).and_then(|config| {
-        let assembly = Assembly::new(&config, |_| None)?;
-        let geometry = Geometry { servers: config.server.ips.clone(), ports: config.server.ports };
-        let state =
-            State::memory(&geometry).map_err(|error| vec![Mistake::in_file(&config.file, error.to_string())])?;
-        Ok((config, assembly, state))
-    });
-    let (config, assembly, state) = match loaded {
-        Ok(loaded) => loaded,
+    let engine = match Offline::load(&arguments.config.config) {
+        Ok(engine) => engine,
         Err(mistakes) => {
             show_mistakes(&mistakes, output);
             return Exit::No;
         }
     };
+    let around = &engine.assembly.around;
     let mut inputs = Vec::with_capacity(arguments.inputs.len());
     for capture in &arguments.inputs {
-        let Some(id) = port_id(&assembly.around, &capture.port) else {
+        let Some(id) = port_id(around, &capture.port) else {
             complain(format_args!("--in: the configuration has no port `{}`", capture.port));
             return Exit::BadUsage;
         };
         inputs.push((id, capture.file.clone()));
     }
-    hold_pinned(&assembly.names.view(&table::pin()), &assembly.around);
-    let replay = Replay {
-        around: &assembly.around,
-        names: &assembly.names,
-        state: &state,
-        hops: &fixed_hops(&config).next_hops(),
-        inputs,
-        out: &arguments.out,
-    };
-    match show(replay, &assembly.around, output) {
+    let Offline { assembly, state, hops } = &engine;
+    let replay = Replay { around, names: &assembly.names, state, hops, inputs, out: &arguments.out };
+    match show(replay, around, output) {
         Ok(()) => Exit::Done,
         Err(error) => {
             complain(error);

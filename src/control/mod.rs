@@ -10,5 +10,7 @@ pub mod config;
 pub mod explanation;
 /// What the kernel knows: links, routes and neighbours, over netlink.
 pub mod kernel;
+/// Questions about packets, as they are typed.
+pub mod question;
 /// The control socket and what can be asked over it.
 pub mod server;

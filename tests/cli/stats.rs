@@ -1,11 +1,9 @@
 //! `sixway stats` against a control socket, and `sixway doctor` against this host.
 
-mod cli_support;
-
 use std::path::Path;
 use std::sync::Arc;
 
-use cli_support::{Directory, sixway};
+use crate::support::{Directory, sixway};
 use serde_json::{Value, json};
 use sixway::control::server::{
     ControlSocket, DropCount, ExplainRequest, Observed, PortReport, Problem, Quarantined, Status, Traffic,

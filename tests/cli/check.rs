@@ -1,10 +1,8 @@
 //! `sixway check`, as a person and as a program sees it.
 
-mod cli_support;
-
 use std::path::Path;
 
-use cli_support::{Directory, sixway};
+use crate::support::{Directory, sixway};
 use serde_json::Value;
 
 const HOST: &str = r#"

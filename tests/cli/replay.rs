@@ -1,12 +1,10 @@
 //! `sixway replay`: captures in, captures out.
 
-mod cli_support;
-
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use cli_support::{Directory, sixway};
+use crate::support::{Directory, sixway};
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use serde_json::{Value, json};
