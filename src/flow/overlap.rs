@@ -45,9 +45,7 @@ pub(super) struct Overlaps {
     vacant: Option<(u32, Entry)>,
     /// or the record that has been closed for longest.
     closed: Option<(u32, Entry)>,
-    /// Of the records in `taken` the one that has been closed for longest,
-    closed_taken: Option<Overlap>,
-    /// and one that is tentative.
+    /// One of the records in `taken` that is tentative.
     begun: Option<Overlap>,
 }
 
@@ -132,19 +130,44 @@ impl State {
         if let Some(begun) = begun {
             return begun;
         }
-        match records.closed_taken {
-            Some(closed) if recycles && sharable(&closed.offset) => {
-                Plan::MakeOverlap { cell: closed.cell, old: closed.entry, offset: closed.offset }
+        let closed = if recycles { self.closed_overlap(search, class, sharable, now) } else { None };
+        closed.map_or(Plan::Refuse(Refused::Exhausted), |Overlap { cell, entry, offset }| Plan::MakeOverlap {
+            cell,
+            old: entry,
+            offset,
+        })
+    }
+
+    /// Of the records for the search's remote, at ports that may be shared, the one that has been closed for longest.
+    fn closed_overlap(
+        &self,
+        search: &Search,
+        class: Class,
+        sharable: impl Fn(&u32) -> bool,
+        now: Tick,
+    ) -> Option<Overlap> {
+        let mut oldest: Option<Overlap> = None;
+        for cell in self.run(search, class) {
+            let (entry, remote, slot) = self.record(cell);
+            if entry == NEVER_USED {
+                break;
             }
-            _ => Plan::Refuse(Refused::Exhausted),
+            let Some(offset) = offset_of(search, class, remote, slot) else { continue };
+            if entry.is_closed()
+                && !entry.is_tentative()
+                && oldest.is_none_or(|oldest| entry.age(now) > oldest.entry.age(now))
+                && sharable(&offset)
+            {
+                oldest = Some(Overlap { cell, entry, offset });
+            }
         }
+        oldest
     }
 
     /// Everything that the run of the search says.
     pub(super) fn overlaps(&self, search: &Search, now: Tick) -> Overlaps {
         let class = Class::of(search);
-        let mut records =
-            Overlaps { own: None, taken: 0, class, vacant: None, closed: None, closed_taken: None, begun: None };
+        let mut records = Overlaps { own: None, taken: 0, class, vacant: None, closed: None, begun: None };
         for cell in self.run(search, class) {
             let (entry, remote, slot) = self.record(cell);
             if !entry.is_live(search.transport, now) {
@@ -156,9 +179,8 @@ impl State {
                 }
                 continue;
             }
-            let older = |closed: Option<Entry>| closed.is_none_or(|closed| entry.age(now) > closed.age(now));
-            let is_closed = entry.is_closed() && !entry.is_tentative();
-            if is_closed && older(records.closed.map(|(_, entry)| entry)) {
+            let is_older = |(_, closed): (u32, Entry)| entry.age(now) > closed.age(now);
+            if entry.is_closed() && !entry.is_tentative() && records.closed.is_none_or(is_older) {
                 records.closed = Some((cell, entry));
             }
             let Some(offset) = offset_of(search, class, remote, slot) else { continue };
@@ -169,9 +191,6 @@ impl State {
                 records.taken |= 1 << class.place(offset);
                 if entry.is_tentative() {
                     records.begun = Some(record);
-                }
-                if is_closed && older(records.closed_taken.map(|record| record.entry)) {
-                    records.closed_taken = Some(record);
                 }
             }
         }

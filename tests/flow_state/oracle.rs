@@ -93,8 +93,13 @@ impl Naive {
                 self.revive();
                 (self.fin_out, self.latest_fin_out) = (true, true);
             }
-            Signal::Rst => self.reset = true,
+            Signal::Rst => self.was_reset(),
         }
+    }
+
+    fn was_reset(&mut self) {
+        let ending = self.fin_in && self.fin_out;
+        (self.closed, self.reset) = (ending, !ending);
     }
 
     fn revive(&mut self) {
@@ -109,7 +114,7 @@ impl Naive {
             return;
         }
         match signal {
-            Signal::Rst => self.reset = true,
+            Signal::Rst => self.was_reset(),
             Signal::Fin if !self.fin_in || self.latest_fin_out => {
                 (self.fin_in, self.latest_fin_out, self.established) = (true, false, true);
             }
