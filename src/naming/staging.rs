@@ -166,7 +166,6 @@ impl<'w> Staging<'w> {
         self.any_older = !self.names.bindings.is_empty();
         let mut drafts = std::mem::take(&mut self.drafts);
         drafts.sort_by_key(|draft| Reverse(draft.log2));
-        self.names.bindings.reserve(self.writer, drafts.len());
         for draft in drafts {
             self.insert(draft);
         }
