@@ -34,7 +34,7 @@ pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, access: &Access, p
     if flow.is_error() && flow.dst.ip != packet.dst || flow.kind == Kind::EchoReply {
         return Err(Stop::Drop(Reason::IcmpUnrelated));
     }
-    let destination = destination::find(walk, own, network, handle, &flow)?;
+    let destination = destination::find(walk, own, network, &flow)?;
     let source = source::name(walk, own, (handle, container), &flow, &destination)?;
     match destination {
         Destination::Bound(to) => {
