@@ -95,10 +95,14 @@ fn by_wire_name<'g, O: Observer>(
             return Err(Stop::Refuse { reason: Reason::NoBinding, bound: false });
         }
     }
-    if local || !(network.services || flow.kind == Kind::EchoRequest) {
+    if flow.kind == Kind::EchoRequest && !local {
+        return outside(walk, network, flow);
+    }
+    if local || !network.services {
         return Err(Stop::Error { error: IcmpError::AdminProhibited, reason: Reason::ServerDenied });
     }
-    outside(walk, network, flow)
+    walk.step(Step::Outside { ip: flow.dst.ip });
+    Ok(Destination::Outside)
 }
 
 fn outside<'g, O: Observer>(
