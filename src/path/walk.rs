@@ -7,7 +7,7 @@ use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
 use super::{arp, egress, ingress, reply};
 use crate::flow::State;
-use crate::frame::{self, ChecksumWork, Frame, Packet, Parsed, Rewrite};
+use crate::frame::{self, ChecksumWork, Fragment, Frame, Packet, Parsed, Rewrite};
 use crate::naming::View;
 use crate::neighbour::{NextHop, NextHops};
 use crate::units::{Ip, Mac, PortId, Tick};
@@ -81,6 +81,12 @@ fn ip<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>
     if packet.eth_dst != own.mac && own.mac != Mac::ZERO {
         let reason = if packet.eth_dst.is_group() { Reason::Multicast } else { Reason::OtherMac };
         return Verdict::Drop(reason);
+    }
+    if packet.source_route {
+        return Verdict::Drop(Reason::SourceRoute);
+    }
+    if packet.fragment != Fragment::Whole {
+        return Verdict::Drop(Reason::Fragment);
     }
     let decision = match &own.role {
         Role::Access(access) => egress::decide(walk, access, packet),
