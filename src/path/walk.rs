@@ -122,8 +122,12 @@ fn on_the_way<'g, O: Observer>(
         }
     };
     let port = around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
-    if packet.ip_len() > port.mtu {
-        return Err(Stop::too_big(packet, port.mtu));
+    let mtu = match hop {
+        NextHop::Ready { mtu: Some(of_route), .. } => port.mtu.min(u32::from(of_route)),
+        _ => port.mtu,
+    };
+    if packet.ip_len() > mtu {
+        return Err(Stop::too_big(packet, mtu));
     }
     Ok((plan, Out { id, port, hop }))
 }
@@ -137,7 +141,7 @@ fn send<O: Observer>(
 ) -> Verdict {
     let atomic = packet.dont_fragment || !packet.src.is_v4();
     let to_underlay = matches!(plan.to, To::Underlay { .. });
-    let ip_id = (to_underlay && !atomic).then(|| walk.local.next_ident(plan.src, plan.dst));
+    let ip_id = (to_underlay && !atomic).then(|| walk.local.next_ident(plan.src.ip, plan.dst.ip, packet.proto));
     let headers = Rewrite {
         src: Some((plan.src.ip, plan.src.port)),
         dst: Some((plan.dst.ip, plan.dst.port)),
