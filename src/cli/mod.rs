@@ -9,6 +9,7 @@ mod explain;
 mod offline;
 mod output;
 mod replay;
+mod run;
 mod stats;
 mod table;
 
@@ -52,10 +53,7 @@ pub fn main() -> ExitCode {
         Command::Replay(replay) => replay::run(replay, &mut output),
         Command::Detach(detach) => detach::run(detach, &mut output),
         Command::Explain(explain) => explain::run(explain, &mut output),
-        Command::Run(_) => {
-            output::complain("this build has no engine");
-            Exit::No
-        }
+        Command::Run(run) => run::run(run, &mut output),
     };
     exit.into()
 }

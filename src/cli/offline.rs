@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use crate::control::assemble::{Assembly, fixed_hops};
+use crate::control::assemble::{Assembly, fixed_hops, state_in_memory};
 use crate::control::config::{Config, Mistake};
-use crate::flow::{Geometry, State};
+use crate::flow::State;
 use crate::neighbour::NextHops;
 use crate::path::hold_pinned;
 use crate::table;
+use crate::units::Tick;
 
 pub(super) struct Offline {
     pub(super) assembly: Assembly,
@@ -23,8 +24,7 @@ impl Offline {
     pub(super) fn load(file: &Path) -> Result<Offline, Vec<Mistake>> {
         let config = Config::load(file)?;
         let assembly = Assembly::new(&config, |_| None)?;
-        let geometry = Geometry { servers: config.server.ips.clone(), ports: config.server.ports };
-        let state = State::memory(&geometry).map_err(|error| vec![Mistake::in_file(file, error.to_string())])?;
+        let state = state_in_memory(&assembly, Tick(0)).map_err(|error| vec![Mistake::in_file(file, error.to_string())])?;
         hold_pinned(&assembly.names.view(&table::pin()), &assembly.around);
         Ok(Offline { assembly, state, hops: fixed_hops(&config).next_hops() })
     }

@@ -6,11 +6,11 @@ use crate::control::explanation;
 use crate::control::server::{
     DropCount, ExplainRequest, Observed, PortReport, Problem, Quarantined, QueueReport, Status, Traffic, WorkerReport,
 };
-use crate::engine::explain::{Question, explain};
+use crate::control::question::question;
+use crate::engine::explain::explain;
 use crate::engine::{BoundQueue, QueueCounters};
 use crate::path::{Answer, Reason, Role};
 use crate::table;
-use crate::units::{Endpoint, Ip, PortId, Proto};
 
 impl Observed for Appliance {
     fn status(&self) -> Status {
@@ -121,16 +121,7 @@ impl Observed for Appliance {
         let guard = table::pin();
         let mut cx = self.tables.context(&guard, state_file::now());
         cx.dry_run = true;
-        let port = cx.around.ports.iter().position(|port| port.name == request.port);
-        let port = port.ok_or_else(|| Problem::not_found(format!("there is no port {}", request.port)))?;
-        let proto = protocol(&request.proto)
-            .ok_or_else(|| Problem::malformed(format!("{}: no protocol's name or number", request.proto)))?;
-        let end = |text: &str| {
-            endpoint(text, proto).ok_or_else(|| {
-                Problem::malformed(format!("{text}: expected ADDRESS:PORT, like 10.1.0.2:80 or [fd00::1]:80, or an address"))
-            })
-        };
-        let question = Question { port: PortId(port as u16), src: end(&request.src)?, dst: end(&request.dst)? };
+        let question = question(request, cx.around)?;
         let explanation = explain(&cx, &question).map_err(Problem::malformed)?;
         Ok(explanation::to_json(&explanation, cx.around))
     }
@@ -176,16 +167,4 @@ fn mode_word(mode: Mode) -> &'static str {
         Mode::Native => "native",
         Mode::Generic => "generic",
     }
-}
-
-fn protocol(text: &str) -> Option<Proto> {
-    let known = [Proto::TCP, Proto::UDP, Proto::ICMP, Proto::ICMPV6, Proto::ESP, Proto::AH, Proto::GRE, Proto::SCTP];
-    known.into_iter().find(|proto| proto.to_string() == text).or_else(|| text.parse().ok().map(Proto))
-}
-
-fn endpoint(text: &str, proto: Proto) -> Option<Endpoint> {
-    if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
-        return Some(Endpoint { proto, ip: socket.ip().into(), port: socket.port() });
-    }
-    text.parse::<Ip>().ok().map(|ip| Endpoint { proto, ip, port: 0 })
 }
