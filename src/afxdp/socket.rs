@@ -75,6 +75,21 @@ pub struct Statistics {
     pub tx_ring_empty: u64,
 }
 
+impl Statistics {
+    /// What the kernel counted on the AF_XDP socket of this descriptor. A system call, from any thread.
+    pub fn of(socket: impl AsFd) -> io::Result<Statistics> {
+        let counted = xdp_statistics(socket)?;
+        Ok(Statistics {
+            rx_dropped: counted.rx_dropped,
+            rx_invalid: counted.rx_invalid_descs,
+            tx_invalid: counted.tx_invalid_descs,
+            rx_ring_full: counted.rx_ring_full.unwrap_or(0),
+            fill_ring_empty: counted.rx_fill_ring_empty_descs.unwrap_or(0),
+            tx_ring_empty: counted.tx_ring_empty_descs.unwrap_or(0),
+        })
+    }
+}
+
 /// The four rings of a socket.
 pub(super) struct Rings {
     rx: Consumer<XdpDesc>,
@@ -342,15 +357,7 @@ impl Socket {
 
     /// What the kernel counted on this socket. A system call.
     pub fn statistics(&self) -> io::Result<Statistics> {
-        let counted = xdp_statistics(&self.fd)?;
-        Ok(Statistics {
-            rx_dropped: counted.rx_dropped,
-            rx_invalid: counted.rx_invalid_descs,
-            tx_invalid: counted.tx_invalid_descs,
-            rx_ring_full: counted.rx_ring_full.unwrap_or(0),
-            fill_ring_empty: counted.rx_fill_ring_empty_descs.unwrap_or(0),
-            tx_ring_empty: counted.tx_ring_empty_descs.unwrap_or(0),
-        })
+        Statistics::of(&self.fd)
     }
 
     pub(super) fn slot(&self) -> Slot {

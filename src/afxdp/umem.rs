@@ -191,6 +191,12 @@ impl Umem {
         unsafe { self.chunks.add(buffer.frame as usize).as_mut() }
     }
 
+    /// Lets other threads read the buffers that are passed to them.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        Window { id: self.id, chunks: self.chunks, _registrar: self.registrar.clone() }
+    }
+
     /// Gives up what the kernel holds for a socket that is going away: call before the socket is dropped. The frames
     /// are not touched until `reclaim`.
     pub(super) fn retire(&mut self, slot: Slot) -> Retired {
@@ -252,6 +258,33 @@ impl Umem {
         debug_assert!(self.free.len() < self.frames() as usize, "a frame was freed twice");
         self.ledger.set(frame, Place::Free);
         self.free.push(frame);
+    }
+}
+
+/// Reads buffers of a UMEM that were passed to another thread.
+#[derive(Clone)]
+pub struct Window {
+    id: u32,
+    chunks: NonNull<[u8; CHUNK_SIZE]>,
+    /// Keeps the chunks mapped.
+    _registrar: Registrar,
+}
+
+// SAFETY: a window only reads the chunk of a `Buffer` in the caller's hands, which is the one handle to it: whichever
+// thread has the buffer is the only one to touch its bytes.
+unsafe impl Send for Window {}
+
+impl Window {
+    /// The whole chunk. Empty for a buffer of another UMEM.
+    #[must_use]
+    pub fn bytes<'a>(&'a self, buffer: &'a Buffer) -> &'a [u8] {
+        debug_assert_eq!(buffer.umem, self.id, "a buffer of another UMEM");
+        if buffer.umem != self.id {
+            return &[];
+        }
+        // SAFETY: as in `Umem::bytes`: the frame lies inside the mapping that `self` keeps, and while the buffer is
+        // borrowed nobody can get at its chunk mutably.
+        unsafe { self.chunks.add(buffer.frame as usize).as_ref() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `sixway run`: the engine, in the foreground.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use super::Exit;
@@ -19,7 +21,12 @@ pub(super) fn run(arguments: &Run, output: &mut Output) -> Exit {
         }
     };
     let chosen = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("sixway=info"));
-    tracing_subscriber::fmt().with_env_filter(chosen).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(chosen)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
     match appliance::run(config) {
         Ok(()) => Exit::Done,
         Err(err) => {

@@ -1,6 +1,40 @@
-//! Workers, polling, counters and ports; and the same engine over captures, and for questions.
+//! Workers, polling, counters, ports: the only place where frames meet drivers.
+//!
+//! A worker is a pinned thread with one UMEM and the sockets of its (port, queue) pairs. It takes a burst off a queue,
+//! walks it, and sends each packet by the descriptor it came with; what has to leave by another worker's port crosses
+//! to it over a single-producer ring. It runs to completion: no lock, no allocation, no system call but kicks, one
+//! clock reading a round.
 
+/// Which worker serves which queue.
+mod assignment;
+/// A burst of segments through the walk.
+mod burst;
+/// How an engine is to run, and why it does not.
+mod config;
+/// What workers count.
+mod counters;
+/// Frames that leave by another worker's port.
+mod crossing;
+/// What each worker will begin with.
+mod draft;
+/// Packets that wait for their next hop's MAC.
+mod held;
 /// What the engine would do to a packet, step by step.
 pub mod explain;
 /// The engine over captures.
 pub mod replay;
+/// Carrying verdicts out.
+mod settle;
+/// Bringing workers up and down.
+mod start;
+/// What workers read.
+mod tables;
+/// Getting a worker out of its sleep.
+mod wake;
+/// The loop of one worker.
+mod worker;
+
+pub use config::{EngineConfig, Poll, PortConfig, Resolve, StartError};
+pub use counters::{Counters, PortCounters, QueueCounters, WorkerCounters};
+pub use start::{BoundQueue, Engine, Stopped};
+pub use tables::Tables;

@@ -1,0 +1,74 @@
+//! How an engine is to run, and why it does not.
+
+use std::sync::Arc;
+use std::{fmt, io};
+
+use crate::afxdp::{Copying, Parts};
+use crate::units::{Ip, PortId, QueueId};
+
+/// What a worker does when there is nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Poll {
+    /// Look again.
+    Busy,
+    /// Look again for a while, then sleep in poll(2).
+    Adaptive,
+}
+
+/// Asks for the MAC of a next hop. Called by workers, so it must not block; the answer comes as a change of
+/// [`Tables::hops`]. False if the question was lost.
+pub type Resolve = Arc<dyn Fn(Ip) -> bool + Send + Sync>;
+
+/// An interface for the engine. Its program and claims are the caller's business.
+#[derive(Clone, Copy, Debug)]
+pub struct PortConfig {
+    pub id: PortId,
+    /// In the network namespace of the thread that starts the engine.
+    pub ifindex: u32,
+    /// How many receive queues it has: each gets a socket.
+    pub queues: u32,
+    /// Packets may be larger than a chunk: see [`BindConfig::multi_buffer`].
+    pub multi_buffer: bool,
+    pub copying: Copying,
+}
+
+/// How to run.
+pub struct EngineConfig {
+    /// One worker each. `None` is not pinned, for tests.
+    pub cores: Vec<Option<usize>>,
+    pub poll: Poll,
+    pub ports: Vec<PortConfig>,
+    /// Entries of each ring, a power of two. By default 2048, less where a worker has many queues.
+    pub ring_size: Option<u32>,
+    /// What a former engine has left, by worker. Taken over where the same worker has the same queues; what does not fit
+    /// is let go of, and bound anew.
+    pub inherited: Vec<Parts>,
+    pub resolve: Resolve,
+}
+
+/// Why the engine did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// No worker, or no core for it.
+    Core(usize, io::Error),
+    Memory(io::Error),
+    Bind {
+        port: PortId,
+        queue: QueueId,
+        error: io::Error,
+    },
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Core(core, error) => write!(f, "core {core}: {error}"),
+            StartError::Memory(error) => write!(f, "packet memory: {error}"),
+            StartError::Bind { port, queue, error } => write!(f, "port {} queue {}: {error}", port.0, queue.0),
+            StartError::Thread(error) => write!(f, "a worker's thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,150 @@
+//! What each worker will begin with: its memory, its sockets, and the ways to the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::assignment::{sending_queue, worker_of};
+use super::config::{PortConfig, StartError};
+use super::crossing::{Incoming, Outgoing, crossing};
+use super::wake::Wake;
+use super::worker::{Queue, Route};
+use crate::afxdp::{BindConfig, Parts, Retired, Socket, TakenOver, Umem};
+use crate::units::{PortId, QueueId};
+
+/// Frames that a worker may hold beside what its rings take: bursts, packets that wait, packets that cross.
+const SPARE_FRAMES: u32 = 2048;
+/// How long to wait for a queue that a former engine has not quite let go of.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A worker to be.
+pub(super) struct Draft {
+    pub umem: Umem,
+    pub queues: Vec<Queue>,
+    /// By queue: its socket was taken over.
+    pub inherited: Vec<bool>,
+    pub lost: Vec<Retired>,
+    pub wake: Arc<Wake>,
+}
+
+impl Draft {
+    /// Binds the queues of worker `index` of `workers`, but for those that a former engine has left it.
+    pub fn new(
+        index: usize,
+        workers: usize,
+        ports: &[PortConfig],
+        ring_size: Option<u32>,
+        left: Option<Parts>,
+    ) -> Result<Draft, StartError> {
+        let wanted: Vec<(PortConfig, QueueId)> = ports
+            .iter()
+            .flat_map(|port| (0..port.queues).map(move |queue| (*port, QueueId(queue))))
+            .filter(|(port, queue)| worker_of(port.id, *queue, workers) == index)
+            .collect();
+        let ring_size = ring_size.unwrap_or_else(|| ring_size_for(wanted.len()));
+        let (umem, mut taken, lost) = match left.and_then(|left| take_over(left, &wanted)) {
+            Some(TakenOver { umem, sockets, lost, .. }) => (umem, sockets, lost),
+            None => {
+                let frames = wanted.len() as u32 * 2 * ring_size + SPARE_FRAMES;
+                (Umem::new(frames).map_err(StartError::Memory)?, Vec::new(), Vec::new())
+            }
+        };
+        let mut draft = Draft {
+            umem,
+            queues: Vec::with_capacity(wanted.len()),
+            inherited: Vec::with_capacity(wanted.len()),
+            lost,
+            wake: Arc::new(Wake::new().map_err(StartError::Memory)?),
+        };
+        for (port, queue) in wanted {
+            let at = taken.iter().position(|socket| is_of(socket, &port, queue));
+            let socket = match at {
+                Some(at) => taken.swap_remove(at),
+                None => draft.bind(&port, queue, ring_size)?,
+            };
+            // A port that is only sent on needs frames for receive no less: nobody knows beforehand.
+            draft.queues.push(Queue { port: port.id, socket, posted: ring_size, dirty: true });
+            draft.inherited.push(at.is_some());
+        }
+        Ok(draft)
+    }
+
+    fn bind(&self, port: &PortConfig, queue: QueueId, ring_size: u32) -> Result<Socket, StartError> {
+        let config = BindConfig {
+            rx_size: ring_size,
+            tx_size: ring_size,
+            multi_buffer: port.multi_buffer,
+            copying: port.copying,
+            patience: PATIENCE,
+            ..BindConfig::new(port.ifindex, queue)
+        };
+        self.umem.registrar().bind(&config).map_err(|error| StartError::Bind { port: port.id, queue, error })
+    }
+}
+
+/// Takes over what a former engine left, if all of it belongs to this worker. Else the descriptors are closed, and the
+/// kernel lets go of the queues.
+fn take_over(left: Parts, wanted: &[(PortConfig, QueueId)]) -> Option<TakenOver> {
+    let taken = left.take_over().ok()?;
+    let fits = |socket: &Socket| wanted.iter().any(|(port, queue)| is_of(socket, port, *queue));
+    taken.sockets.iter().all(fits).then_some(taken)
+}
+
+fn is_of(socket: &Socket, port: &PortConfig, queue: QueueId) -> bool {
+    socket.ifindex() == port.ifindex && socket.queue() == queue && (socket.bound().multi_buffer || !port.multi_buffer)
+}
+
+/// Ring entries of each of a worker's queues: deep where they are few, so that memory stays within bounds.
+fn ring_size_for(queues: usize) -> u32 {
+    match queues {
+        0..=4 => 2048,
+        5..=16 => 1024,
+        17..=64 => 512,
+        _ => 256,
+    }
+}
+
+/// The ways of packets between all workers.
+pub(super) struct Crossings {
+    /// By worker, then by destination.
+    outgoing: Vec<Vec<Option<Outgoing>>>,
+    incoming: Vec<Vec<Incoming>>,
+}
+
+impl Crossings {
+    pub fn between(drafts: &[Draft]) -> Crossings {
+        let mut outgoing: Vec<Vec<Option<Outgoing>>> = Vec::with_capacity(drafts.len());
+        let mut incoming: Vec<Vec<Incoming>> = drafts.iter().map(|_| Vec::new()).collect();
+        for (from, draft) in drafts.iter().enumerate() {
+            let ways = drafts.iter().zip(&mut incoming).enumerate().map(|(to, (other, arrivals))| {
+                if to == from {
+                    return None;
+                }
+                let (near, far) = crossing(&draft.umem, &other.wake);
+                arrivals.push(far);
+                Some(near)
+            });
+            outgoing.push(ways.collect());
+        }
+        Crossings { outgoing, incoming }
+    }
+
+    /// The ends of worker `index`, once.
+    pub fn of(&mut self, index: usize) -> (Vec<Option<Outgoing>>, Vec<Incoming>) {
+        let outgoing = self.outgoing.get_mut(index).map(std::mem::take);
+        let incoming = self.incoming.get_mut(index).map(std::mem::take);
+        (outgoing.unwrap_or_default(), incoming.unwrap_or_default())
+    }
+}
+
+/// How worker `index` of `workers` sends on each of `count` ports.
+pub(super) fn routes(ports: &[PortConfig], count: usize, index: usize, workers: usize, own: &[Queue]) -> Vec<Route> {
+    let route = |id: PortId| {
+        let Some(port) = ports.iter().find(|port| port.id == id).filter(|port| port.queues > 0) else {
+            return Route::Nowhere;
+        };
+        let queue = sending_queue(id, port.queues, index, workers);
+        let here = own.iter().position(|own| own.port == id && own.socket.queue() == queue);
+        here.map_or_else(|| Route::There(worker_of(id, queue, workers)), Route::Here)
+    };
+    (0..count).map(|id| route(PortId(id as u16))).collect()
+}

@@ -1,0 +1,201 @@
+//! Carrying verdicts out: every packet is sent, held or released here, and counted once.
+
+use std::mem;
+
+use super::crossing::Sent;
+use super::held::{Held, Holding};
+use super::worker::{Queue, Route, Worker};
+use crate::afxdp::{Refused, Segment, Umem};
+use crate::frame::{self, Frame};
+use crate::neighbour::NextHop;
+use crate::path::{BURST, Context, Reason, Verdict};
+use crate::units::{Mac, PortId};
+
+/// Bytes before an injected frame, as the kernel leaves them before a received one.
+const HEADROOM: u16 = 256;
+
+impl Worker {
+    /// Carries a verdict on a packet that came in by `from` out, and counts it. `chain` is empty afterwards.
+    pub(super) fn settle(&mut self, cx: &Context<'_>, from: PortId, verdict: Verdict, chain: &mut Vec<Segment>) {
+        match verdict {
+            Verdict::Forward { port } => self.send(chain, from, port, Sent::Forwarded),
+            Verdict::Answer { port, answer } => self.send(chain, from, port, Sent::Answered(answer)),
+            Verdict::Drop(reason) => self.discard(chain, from, reason),
+            Verdict::Consume => {
+                self.cells.ports[usize::from(from.0)].consumed.add(1);
+                self.release(chain);
+            }
+            Verdict::Host => {
+                self.cells.ports[usize::from(from.0)].host.add(1);
+                self.release(chain);
+            }
+            Verdict::Hold { port, hop } => match self.scratch.waiting.hold(chain, from, port, hop, cx.now) {
+                Holding::Refused => self.discard(chain, from, Reason::Unresolved),
+                first_or_joined => {
+                    self.cells.ports[usize::from(from.0)].held.add(1);
+                    if matches!(first_or_joined, Holding::First) {
+                        // If the question gets lost, the packet that comes after this one has gone asks again.
+                        (self.resolve)(hop);
+                    }
+                }
+            },
+        }
+    }
+
+    /// Sends a packet that came in by `from` out of `to`, or drops it if there is no room.
+    fn send(&mut self, chain: &mut Vec<Segment>, from: PortId, to: PortId, sent: Sent) {
+        match self.routes.get(usize::from(to.0)).copied().unwrap_or(Route::Nowhere) {
+            Route::Here(at) => self.send_here(chain, at, from, sent),
+            Route::There(worker) => {
+                let pushed = match self.outgoing.get_mut(worker) {
+                    Some(Some(outgoing)) => outgoing.push(chain, from, to, sent),
+                    _ => false,
+                };
+                if !pushed {
+                    self.discard(chain, from, Reason::TransmitFull);
+                }
+            }
+            Route::Nowhere => self.discard(chain, from, Reason::NoPort),
+        }
+    }
+
+    fn send_here(&mut self, chain: &mut Vec<Segment>, at: usize, from: PortId, sent: Sent) {
+        let bytes = chain.iter().map(|segment| u64::from(segment.len)).sum();
+        match stage(&mut self.queues[at], &mut self.umem, chain) {
+            Ok(()) => {
+                self.cells.queues[at].tx_packets.add(1);
+                self.cells.queues[at].tx_bytes.add(bytes);
+                let verdicts = &self.cells.ports[usize::from(from.0)];
+                match sent {
+                    Sent::Forwarded => verdicts.forwarded.add(1),
+                    Sent::Answered(answer) => verdicts.answered[answer.index()].add(1),
+                }
+            }
+            Err(Refused::Full) => self.discard(chain, from, Reason::TransmitFull),
+            Err(Refused::Invalid) => self.discard(chain, from, Reason::TooBig),
+        }
+    }
+
+    fn discard(&mut self, chain: &mut Vec<Segment>, from: PortId, reason: Reason) {
+        self.cells.ports[usize::from(from.0)].dropped.add(reason);
+        self.release(chain);
+    }
+
+    fn release(&mut self, chain: &mut Vec<Segment>) {
+        for segment in chain.drain(..) {
+            self.umem.release(segment.buffer);
+        }
+    }
+
+    /// Sends what other workers have passed over, a burst from each. True if there was anything.
+    pub(super) fn take_arrivals(&mut self) -> bool {
+        let mut any = false;
+        for worker in 0..self.incoming.len() {
+            for _ in 0..BURST {
+                if !self.take_arrival(worker) {
+                    break;
+                }
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// The same, when nothing comes after it.
+    pub(super) fn take_arrivals_to_the_end(&mut self) {
+        while self.take_arrivals() {
+            self.flush();
+        }
+    }
+
+    fn take_arrival(&mut self, worker: usize) -> bool {
+        let mut chain = mem::take(&mut self.scratch.arriving[worker]);
+        let arrival = self.incoming[worker].take(&mut self.umem, &mut chain);
+        if let Some(arrival) = &arrival {
+            match self.routes.get(usize::from(arrival.to.0)) {
+                Some(&Route::Here(at)) if arrival.copied => self.send_here(&mut chain, at, arrival.from, arrival.sent),
+                Some(Route::Here(_)) => self.discard(&mut chain, arrival.from, Reason::TransmitFull),
+                _ => self.discard(&mut chain, arrival.from, Reason::NoPort),
+            }
+        }
+        self.scratch.arriving[worker] = chain;
+        arrival.is_some()
+    }
+
+    /// Sends what the control side has injected. True if there was anything.
+    pub(super) fn take_injected(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..BURST {
+            let Ok(injected) = self.injected.pop() else { break };
+            any = true;
+            let Some(&Route::Here(at)) = self.routes.get(usize::from(injected.port.0)) else { continue };
+            let (Some(bytes), Some(mut buffer)) = (injected.bytes.get(..injected.len), self.umem.take()) else {
+                continue;
+            };
+            let place = usize::from(HEADROOM)..usize::from(HEADROOM) + bytes.len();
+            if let Some(place) = self.umem.bytes(&mut buffer).get_mut(place) {
+                place.copy_from_slice(bytes);
+            }
+            let segment = Segment { buffer, offset: HEADROOM, len: bytes.len() as u16, more: false };
+            let mut chain = mem::take(&mut self.scratch.chain);
+            chain.push(segment);
+            if stage(&mut self.queues[at], &mut self.umem, &mut chain).is_ok() {
+                self.cells.queues[at].tx_packets.add(1);
+                self.cells.queues[at].tx_bytes.add(injected.len as u64);
+            }
+            self.release(&mut chain);
+            self.scratch.chain = chain;
+        }
+        any
+    }
+
+    /// Sends the packets whose next hop is known by now, and drops those that have waited too long.
+    pub(super) fn look_after_held(&mut self, cx: &Context<'_>) {
+        for _ in 0..self.scratch.waiting.len() {
+            let Some(held) = self.scratch.waiting.next() else { break };
+            match cx.hops.resolve(held.hop, None) {
+                NextHop::Ready { mac, .. } => self.send_held(cx, held, mac),
+                NextHop::Unresolved { .. } if !held.is_overdue(cx.now) => self.scratch.waiting.keep(held),
+                NextHop::Unresolved { .. } => self.drop_one_held(held, Reason::Unresolved),
+                NextHop::NoRoute => self.drop_one_held(held, Reason::NoRoute),
+            }
+        }
+    }
+
+    fn send_held(&mut self, cx: &Context<'_>, mut held: Held, mac: Mac) {
+        let own = cx.around.port(held.to).map_or(Mac::ZERO, |port| port.mac);
+        if let Some(first) = held.chain.first_mut() {
+            let (start, len) = (usize::from(first.offset), usize::from(first.len));
+            frame::set_macs(&mut Frame::new(self.umem.bytes(&mut first.buffer), start, len), mac, own);
+        }
+        self.cells.ports[usize::from(held.from.0)].held.sub(1);
+        self.send(&mut held.chain, held.from, held.to, Sent::Forwarded);
+        self.scratch.waiting.recycle(held.chain);
+    }
+
+    fn drop_one_held(&mut self, mut held: Held, reason: Reason) {
+        self.cells.ports[usize::from(held.from.0)].held.sub(1);
+        self.discard(&mut held.chain, held.from, reason);
+        self.scratch.waiting.recycle(held.chain);
+    }
+
+    /// Gives up on all that waits: the worker is about to stop.
+    pub(super) fn drop_held(&mut self) {
+        while let Some(held) = self.scratch.waiting.next() {
+            self.drop_one_held(held, Reason::Unresolved);
+        }
+    }
+}
+
+/// Stages a packet of one or several segments; `chain` is empty if it went.
+fn stage(queue: &mut Queue, umem: &mut Umem, chain: &mut Vec<Segment>) -> Result<(), Refused> {
+    queue.dirty = true;
+    if chain.len() != 1 {
+        return queue.socket.stage_chain(umem, chain);
+    }
+    let Some(segment) = chain.pop() else { return Err(Refused::Invalid) };
+    queue.socket.stage(umem, segment).map_err(|(refused, segment)| {
+        chain.push(segment);
+        refused
+    })
+}

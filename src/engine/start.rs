@@ -1,0 +1,265 @@
+//! Bringing workers up and down.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::{io, panic};
+
+use rtrb::{Producer, RingBuffer};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use super::assignment::worker_of;
+use super::config::{EngineConfig, StartError};
+use super::counters::{Counters, PortCounters, QueueCounters, WorkerCells, WorkerCounters};
+use super::draft::{Crossings, Draft, routes};
+use super::tables::Tables;
+use super::wake::Wake;
+use super::worker::{INJECTED_MAX, Injected, Queue, Scratch, Worker};
+use crate::afxdp::{Bound, FrameAudit, Socket, Statistics, Umem};
+use crate::path::WorkerState;
+use crate::table;
+use crate::units::{PortId, QueueId};
+
+/// Frames that the control side may have injected and a worker not sent yet.
+const INJECTIONS: usize = 256;
+
+/// A queue and its socket.
+pub struct BoundQueue {
+    pub port: PortId,
+    pub queue: QueueId,
+    /// Index of the worker that serves it.
+    pub worker: usize,
+    pub bound: Bound,
+    /// True if the socket was taken over, with all that waited in it.
+    pub inherited: bool,
+    /// The socket's descriptor: for the XSKMAP and for a holder.
+    pub fd: OwnedFd,
+}
+
+impl BoundQueue {
+    fn of(queue: &Queue, worker: usize, inherited: bool) -> io::Result<BoundQueue> {
+        Ok(BoundQueue {
+            port: queue.port,
+            queue: queue.socket.queue(),
+            worker,
+            bound: queue.socket.bound(),
+            inherited,
+            fd: queue.socket.as_fd().try_clone_to_owned()?,
+        })
+    }
+
+    /// What the kernel counted on the socket.
+    ///
+    /// # Errors
+    /// Those of `getsockopt`.
+    pub fn statistics(&self) -> io::Result<Statistics> {
+        Statistics::of(&self.fd)
+    }
+}
+
+/// Workers under way.
+pub struct Engine {
+    workers: Vec<Handle>,
+    queues: Vec<BoundQueue>,
+    /// Which worker sends what is injected.
+    senders: HashMap<PortId, usize>,
+    ports: usize,
+    stop: Arc<AtomicBool>,
+}
+
+struct Handle {
+    thread: JoinHandle<Ended>,
+    core: Option<usize>,
+    cells: Arc<WorkerCells>,
+    injector: Mutex<Producer<Injected>>,
+    wake: Arc<Wake>,
+    memfd: OwnedFd,
+    frames: u32,
+}
+
+type Ended = (Umem, Vec<Socket>);
+
+/// What one worker leaves behind.
+pub struct Stopped {
+    /// Where its frames are.
+    pub audit: FrameAudit,
+    /// Its memory and sockets, for a successor in the same process; dropped, they are gone.
+    pub umem: Umem,
+    pub sockets: Vec<Socket>,
+}
+
+impl Engine {
+    /// Makes packet memory, binds a socket to each queue and starts the workers. Packets come once the sockets of
+    /// [`Engine::queues`] are in their XSKMAPs; inherited ones may be there already.
+    ///
+    /// # Errors
+    /// What the kernel refuses: see [`StartError`].
+    pub fn start(config: EngineConfig, tables: Arc<Tables>) -> Result<Engine, StartError> {
+        let count = config.cores.len();
+        if count == 0 {
+            return Err(StartError::Core(0, io::Error::new(io::ErrorKind::InvalidInput, "no core is given")));
+        }
+        for core in config.cores.iter().flatten() {
+            can_pin(*core)?;
+        }
+        let ports = tables.around.load(&table::pin()).ports.len();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut inherited = config.inherited.into_iter();
+        let drafts = (0..count)
+            .map(|index| Draft::new(index, count, &config.ports, config.ring_size, inherited.next()))
+            .collect::<Result<Vec<Draft>, StartError>>()?;
+        let mut crossings = Crossings::between(&drafts);
+
+        let barrier = Arc::new(Barrier::new(count));
+        let (mut workers, mut queues) = (Vec::with_capacity(count), Vec::new());
+        for ((index, draft), core) in drafts.into_iter().enumerate().zip(config.cores) {
+            let (injector, injected) = RingBuffer::new(INJECTIONS);
+            let cells = Arc::new(WorkerCells::new(ports, draft.queues.len()));
+            let memfd = draft.umem.memfd().try_clone_to_owned().map_err(StartError::Memory)?;
+            let frames = draft.umem.frames();
+            for (queue, inherited) in draft.queues.iter().zip(&draft.inherited) {
+                queues.push(BoundQueue::of(queue, index, *inherited).map_err(StartError::Memory)?);
+            }
+            let (outgoing, incoming) = crossings.of(index);
+            let worker = Worker {
+                tables: Arc::clone(&tables),
+                poll: config.poll,
+                routes: routes(&config.ports, ports, index, count, &draft.queues),
+                umem: draft.umem,
+                queues: draft.queues,
+                outgoing,
+                scratch: Scratch::new(incoming.len()),
+                incoming,
+                injected,
+                resolve: Arc::clone(&config.resolve),
+                local: WorkerState::new(index as u16, count as u16, ports),
+                cells: Arc::clone(&cells),
+                wake: Arc::clone(&draft.wake),
+                stop: Arc::clone(&stop),
+                lost: draft.lost,
+            };
+            let barrier = Arc::clone(&barrier);
+            let thread = thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || work(worker, core, &barrier))
+                .map_err(StartError::Thread)?;
+            workers.push(Handle {
+                thread,
+                core,
+                cells,
+                injector: Mutex::new(injector),
+                wake: draft.wake,
+                memfd,
+                frames,
+            });
+        }
+        let senders = config.ports.iter().map(|port| (port.id, worker_of(port.id, QueueId(0), count))).collect();
+        Ok(Engine { workers, queues, senders, ports, stop })
+    }
+
+    /// All queues, by worker, in the order of [`Counters::queues`].
+    #[must_use]
+    pub fn queues(&self) -> &[BoundQueue] {
+        &self.queues
+    }
+
+    /// What a holder keeps for worker `index`: its memory and its sockets.
+    #[must_use]
+    pub fn descriptors(&self, index: usize) -> Vec<BorrowedFd<'_>> {
+        let memfd = self.workers.get(index).map(|worker| worker.memfd.as_fd());
+        let sockets = self.queues.iter().filter(|queue| queue.worker == index).map(|queue| queue.fd.as_fd());
+        memfd.into_iter().chain(sockets).collect()
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Reads all counters. They go on while they are read.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut ports = vec![PortCounters::default(); self.ports];
+        for worker in &self.workers {
+            ports.iter_mut().zip(&worker.cells.ports).for_each(|(sum, cells)| sum.add(cells));
+        }
+        let queues = self.workers.iter().flat_map(|worker| worker.cells.queues.iter().map(QueueCounters::read));
+        Counters { ports, queues: queues.collect(), workers: self.workers.iter().map(Handle::counters).collect() }
+    }
+
+    /// Has a frame of at most 128 bytes sent out of a port. False if it is longer, the port has no queue, or too many
+    /// are waiting. Not for workers: it takes a lock.
+    pub fn inject(&self, port: PortId, frame: &[u8]) -> bool {
+        let Some(worker) = self.senders.get(&port).and_then(|&index| self.workers.get(index)) else { return false };
+        let mut bytes = [0; INJECTED_MAX];
+        let Some(place) = bytes.get_mut(..frame.len()) else { return false };
+        place.copy_from_slice(frame);
+        let mut injector = worker.injector.lock().unwrap_or_else(PoisonError::into_inner);
+        let pushed = injector.push(Injected { port, bytes, len: frame.len() }).is_ok();
+        worker.wake.up();
+        pushed
+    }
+
+    /// Stops all workers. Packets under way are sent, those that wait for a next hop are dropped, and what every worker
+    /// leaves behind is returned, by worker.
+    #[must_use]
+    pub fn stop(self) -> Vec<Stopped> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.workers.iter().for_each(|worker| worker.wake.up());
+        let ended = self.workers.into_iter().map(|worker| match worker.thread.join() {
+            Ok(ended) => ended,
+            Err(cause) => panic::resume_unwind(cause),
+        });
+        ended.map(|(umem, sockets)| Stopped { audit: FrameAudit::of(&umem, &sockets), umem, sockets }).collect()
+    }
+}
+
+impl Handle {
+    fn counters(&self) -> WorkerCounters {
+        let cells = &self.cells;
+        WorkerCounters {
+            core: self.core,
+            polls: cells.polls.get(),
+            busy_polls: cells.busy_polls.get(),
+            sleeps: cells.sleeps.get(),
+            packets: cells.queues.iter().map(|queue| queue.rx_packets.get()).sum(),
+            frames: self.frames,
+            frames_free: cells.frames_free.get() as u32,
+            frames_held: cells.frames_held.get() as u32,
+        }
+    }
+}
+
+/// The life of a worker's thread.
+fn work(mut worker: Worker, core: Option<usize>, everyone: &Barrier) -> Ended {
+    if let Some(core) = core {
+        // `can_pin` has tried; a core that was taken away since then leaves the worker where it is.
+        let _ = sched_setaffinity(None, &only(core));
+    }
+    worker.run();
+    worker.wind_up(|| {
+        everyone.wait();
+    });
+    (worker.umem, worker.queues.into_iter().map(|queue| queue.socket).collect())
+}
+
+/// Whether a thread of this process may run on `core`, isolated cores included.
+fn can_pin(core: usize) -> Result<(), StartError> {
+    if core >= CpuSet::MAX_CPU {
+        return Err(StartError::Core(core, io::Error::new(io::ErrorKind::InvalidInput, "there is no such core")));
+    }
+    let tried = thread::spawn(move || sched_setaffinity(None, &only(core))).join();
+    match tried {
+        Ok(Err(error)) => Err(StartError::Core(core, error.into())),
+        _ => Ok(()),
+    }
+}
+
+fn only(core: usize) -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(core);
+    set
+}
