@@ -1,7 +1,12 @@
 //! The walk of a packet, held against the design: packets in, packets out, verdicts and the state that moved.
 
+mod arbitrary;
+mod bursts;
 mod case;
 mod fixtures;
+mod hostile;
 mod packet;
 mod scene;
+mod transparent;
+mod underlay;
 mod world;

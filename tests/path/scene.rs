@@ -37,6 +37,10 @@ const PORTS: &[(&str, &str, &str, &str)] = &[
     ("green-far", "02:0b:00:00:00:03", "green", "02:42:0c:02:00:02"),
 ];
 
+/// Every port of server A.
+pub const PORTS_A: &[&str] =
+    &["uplink", "native", "plain", "public", "small", "twin-a", "twin-b", "red", "green", "ops"];
+
 pub const MAPPING: &str = "
 blue   any  02:00:00:00:00:01  192.168.50.1:20736-20991  02:42:0a:01:00:02  10.1.0.2:*           native
 blue   tcp  02:00:00:00:00:01  192.168.50.1:20480        02:42:0a:01:00:02  10.1.0.2:80
