@@ -2,7 +2,8 @@
 //!
 //! Written by: each reader its own pin; the writer the tickets. A grace period is over when every reader that was
 //! pinned at its beginning has let go. The only thing ever deferred is one atomic store, so whichever thread happens to
-//! run it, a packet worker too, frees nothing of ours.
+//! run it, a packet worker too, frees nothing of ours. (crossbeam-epoch frees the bag that carried the store, one small
+//! block a grace period, on the thread that collects it: mostly the writer, whose `help` comes first.)
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
