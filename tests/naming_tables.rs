@@ -471,10 +471,10 @@ fn a_large_mapping_loads_in_seconds_and_a_few_hundred_bytes_a_binding() {
         let (names, mut writer) = Names::new(networks(), &[OURS], owned);
         let start = cpu_time();
         writer.replace(&specs).unwrap();
-        let loaded = (cpu_time() - start);
+        let loaded = cpu_time() - start;
         let start = cpu_time();
         assert_eq!(writer.replace(&specs).unwrap().added, 0);
-        let again = (cpu_time() - start);
+        let again = cpu_time() - start;
         assert_eq!(names.len(), specs.len());
 
         let guard = table::pin();
