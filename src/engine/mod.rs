@@ -17,10 +17,10 @@ mod counters;
 mod crossing;
 /// What each worker will begin with.
 mod draft;
-/// Packets that wait for their next hop's MAC.
-mod held;
 /// What the engine would do to a packet, step by step.
 pub mod explain;
+/// Packets that wait for their next hop's MAC.
+mod held;
 /// The engine over captures.
 pub mod replay;
 /// Carrying verdicts out.
