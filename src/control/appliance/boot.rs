@@ -181,13 +181,16 @@ fn start_engine(
     };
     let mut configured = Vec::with_capacity(ports.len());
     for (index, port) in ports.iter().enumerate() {
-        let queues = capability(port.link.index).map_err(BootError::Kernel)?.queues;
+        let capability = capability(port.link.index).map_err(BootError::Kernel)?;
+        let queues = capability.queues;
+        // Each attempt at zero-copy pins all packet memory once more, in vain with most virtual devices.
+        let copies = capability.has_zero_copy() == Some(false);
         configured.push(PortConfig {
             id: PortId(index as u16),
             ifindex: port.link.index,
             queues: queues.map_or(port.link.queues.0, |queues| queues.rx).max(1),
             multi_buffer: port.program.frags(),
-            copying: Copying::AvoidIfPossible,
+            copying: if copies { Copying::Always } else { Copying::AvoidIfPossible },
         });
     }
     let poll = match config.engine.poll {
