@@ -24,7 +24,7 @@ impl Record for Item {
 
 /// A third of the keys share one hash: full buckets, overflow and equal tags all happen.
 fn hash_key(key: u64) -> u64 {
-    if key.is_multiple_of(3) { 42 << 32 } else { hash::words(&[key]) }
+    if key.is_multiple_of(3) { 42 << 56 } else { hash::words(&[key]) }
 }
 
 fn hash_colour(colour: u64) -> u64 {

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 
 use crate::control::config::SOCKET;
-use crate::units::{Ip, Proto};
+use crate::control::question::{Socket, parse_proto};
+use crate::units::Proto;
 
 /// A userspace packet-forwarding appliance: containers keep their (IP, port) wherever they run.
 #[derive(Parser, Debug)]
@@ -95,14 +96,6 @@ pub struct Explain {
     pub dst: Socket,
 }
 
-/// An address with its port: `10.1.0.2:80`, `[fd00::1]:80`, or an address alone for portless protocols.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Socket {
-    pub ip: Ip,
-    /// 0 where none was given.
-    pub port: u16,
-}
-
 #[derive(Args, Debug)]
 pub struct Stats {
     /// The engine's control socket
@@ -130,33 +123,6 @@ impl FromStr for Capture {
         }
         Ok(Capture { port: port.to_owned(), file: file.into() })
     }
-}
-
-impl FromStr for Socket {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Socket, &'static str> {
-        const EXPECTED: &str = "expected ADDRESS:PORT like 10.1.0.2:80 or [fd00::1]:80, or an address";
-        if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
-            return Ok(Socket { ip: socket.ip().into(), port: socket.port() });
-        }
-        let alone = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-        alone.parse().map(|ip| Socket { ip, port: 0 }).map_err(|_| EXPECTED)
-    }
-}
-
-fn parse_proto(text: &str) -> Result<Proto, &'static str> {
-    Ok(match text {
-        "tcp" => Proto::TCP,
-        "udp" => Proto::UDP,
-        "icmp" => Proto::ICMP,
-        "icmpv6" => Proto::ICMPV6,
-        "esp" => Proto::ESP,
-        "ah" => Proto::AH,
-        "gre" => Proto::GRE,
-        "sctp" => Proto::SCTP,
-        number => Proto(number.parse().map_err(|_| "expected tcp, udp, icmp, esp, ah, gre, sctp or a number")?),
-    })
 }
 
 #[cfg(test)]
@@ -200,15 +166,5 @@ mod tests {
         ] {
             assert!(arguments(line).is_err(), "{line}");
         }
-    }
-
-    #[test]
-    fn an_end_of_a_conversation_is_an_address_with_or_without_a_port() {
-        let socket = |text: &str| text.parse::<Socket>().map(|s| (s.ip.to_string(), s.port));
-        assert_eq!(socket("10.1.0.2:80"), Ok(("10.1.0.2".into(), 80)));
-        assert_eq!(socket("[fd00::1]:80"), Ok(("fd00::1".into(), 80)));
-        assert_eq!(socket("10.1.0.2"), Ok(("10.1.0.2".into(), 0)));
-        assert_eq!(socket("fd00::1"), Ok(("fd00::1".into(), 0)));
-        assert!(socket("10.1.0.2:").is_err() && socket("web:80").is_err());
     }
 }

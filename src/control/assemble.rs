@@ -1,14 +1,17 @@
 //! From configuration and mapping to what the engine runs on: the same for `run`, `replay`, `explain` and the tests.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::config::{self, Config, Mistake, Position};
-use crate::naming::{self, BindingSpec, Located, Names, NamesWriter};
+use crate::flow::{Geometry, Holding, State};
+use crate::naming::{self, BindingSpec, Located, Names, NamesWriter, View};
 use crate::neighbour::Fib;
 use crate::path::{Access, Port, Role, Surroundings};
-use crate::units::{Mac, NetworkId, PortId};
+use crate::table;
+use crate::units::{Mac, NetworkId, PortId, Tick};
 
 /// MTU of a port that neither the configuration nor an interface tells of (IEEE 802.3).
 const DEFAULT_MTU: u32 = 1500;
@@ -112,4 +115,31 @@ fn role(role: &config::Role, names: &Names) -> Role {
 #[must_use]
 pub fn fixed_hops(config: &Config) -> Fib {
     Fib::new(config.neighbours.iter().map(|neighbour| (neighbour.ip, neighbour.mac)), config.server.router)
+}
+
+/// Who holds which wire names of our own ServerIPs, for the state to settle.
+#[must_use]
+pub fn holdings(names: &View<'_>) -> Vec<Holding> {
+    let mut holdings = Vec::new();
+    for binding in names.local_bindings() {
+        let Some(server) = names.server_of(binding) else { continue };
+        let owner = names.owner(binding);
+        for proto in binding.proto().each(server.ip) {
+            holdings.push(Holding { server: server.ip, proto, ports: binding.wire_ports(), owner });
+        }
+    }
+    holdings
+}
+
+/// State that no file keeps and nothing rests in, settled for the mapping: for replay and questions.
+///
+/// # Errors
+/// No memory for it.
+pub fn state_in_memory(assembly: &Assembly, now: Tick) -> io::Result<State> {
+    let geometry = Geometry { servers: assembly.around.servers.clone(), ports: assembly.around.owned };
+    let state = State::memory(&geometry)?;
+    state.set_quarantine(0);
+    let guard = table::pin();
+    state.settle(&holdings(&assembly.names.view(&guard)), now);
+    Ok(state)
 }

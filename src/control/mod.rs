@@ -1,10 +1,16 @@
 //! Floor 6: configuration, the kernel's own tables and the control socket: everything that tells the engine what to do.
 
+/// A running server.
+pub mod appliance;
 /// From configuration and mapping to what the engine runs on.
 pub mod assemble;
 /// The configuration file: its shape, and every mistake in it by line and column.
 pub mod config;
+/// An explanation of a walk, as JSON.
+pub mod explanation;
 /// What the kernel knows: links, routes and neighbours, over netlink.
 pub mod kernel;
+/// Questions about packets, as they are typed.
+pub mod question;
 /// The control socket and what can be asked over it.
 pub mod server;

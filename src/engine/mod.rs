@@ -17,6 +17,8 @@ mod counters;
 mod crossing;
 /// What each worker will begin with.
 mod draft;
+/// What would happen to a packet, step by step.
+pub mod explain;
 /// Packets that wait for their next hop's MAC.
 mod held;
 /// The engine over captures.

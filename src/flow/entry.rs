@@ -40,7 +40,7 @@ pub(super) enum State {
     Closed = 7,
     /// Reset while it was opening,
     ResetOpening = 8,
-    /// or established. The inside going on shows that the reset was forged, and revives it (RFC 7857 section 2.2).
+    /// or established, one side's FIN perhaps seen. The inside going on shows that the reset was forged, and revives it (RFC 7857 section 2.2).
     ResetEstablished = 9,
     SeveralOpening = 10,
     SeveralEstablished = 11,
@@ -213,6 +213,7 @@ impl Entry {
             (Signal::Fin, _) => FinOut,
             (Signal::Rst, ResetOpening | ResetEstablished) => return self,
             (Signal::Rst, Opening) => ResetOpening,
+            (Signal::Rst, FinOutIn | FinInOut) => Closed,
             (Signal::Rst, _) => ResetEstablished,
         };
         self.with_state(next).at(now)
@@ -228,7 +229,8 @@ impl Entry {
         }
         let next = match (signal, state) {
             (Signal::Rst, Opening) => ResetOpening,
-            (Signal::Rst, Established | FinOut | FinIn | FinOutIn | FinInOut) => ResetEstablished,
+            (Signal::Rst, Established | FinOut | FinIn) => ResetEstablished,
+            (Signal::Rst, FinOutIn | FinInOut) => Closed,
             (Signal::Fin, Opening | Established) => FinIn,
             (Signal::Fin, FinOut | FinInOut) => FinOutIn,
             (Signal::Segment, FinInOut) => Closed,
@@ -300,6 +302,14 @@ mod tests {
         assert!(entry.is_closed() && entry.is_live(Transport::Tcp, second(245)));
         assert_eq!(entry.sent(Signal::Segment, HERE, second(6)).state(), State::Established);
         assert_eq!(established().received(Signal::Rst, ELSEWHERE, second(5)), established(), "not its remote");
+    }
+
+    #[test]
+    fn a_reset_after_both_fins_is_no_forgery() {
+        let closing = established().sent(Signal::Fin, HERE, second(1)).received(Signal::Fin, HERE, second(1));
+        for reset in [closing.received(Signal::Rst, HERE, second(2)), closing.sent(Signal::Rst, HERE, second(2))] {
+            assert!(reset.sent(Signal::Segment, HERE, second(3)).is_closed());
+        }
     }
 
     #[test]

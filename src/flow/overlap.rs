@@ -7,7 +7,7 @@
 //! Records lie in one table for the whole state. The bucket is chosen by pool, remote and port modulo `stride`, and a
 //! record gets a wire port that is equal to its inside port modulo `stride`: so the way out and the way in, which know
 //! one of the two ports each, look into the same bucket. There are at most 64 ports of a pool in one such class, and a
-//! bucket is a run of 64 cells that ends at the first that was never used.
+//! bucket is a run of 128 cells that ends at the first that was never used.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -19,8 +19,10 @@ use super::state::State;
 use super::translate::{Plan, Refused, swap};
 use crate::units::Tick;
 
-/// Cells that a search looks at, and ports of a pool in one class.
-const RUN: u32 = 64;
+/// Ports of a pool in one class: one bit each of a word.
+const CLASS: u32 = 64;
+/// Cells that a search looks at: room for a class that is full, and for half of its neighbours.
+const RUN: u32 = 2 * CLASS;
 
 /// A record as it was read.
 #[derive(Clone, Copy)]
@@ -43,8 +45,8 @@ pub(super) struct Overlaps {
     vacant: Option<(u32, Entry)>,
     /// or the record that has been closed for longest.
     closed: Option<(u32, Entry)>,
-    /// Of the records in `taken` the one that has been closed for longest.
-    closed_taken: Option<Overlap>,
+    /// One of the records in `taken` that is tentative.
+    begun: Option<Overlap>,
 }
 
 /// The ports of a pool that are equal modulo `stride`.
@@ -58,7 +60,7 @@ struct Class {
 impl Class {
     fn of(search: &Search) -> Class {
         let size = search.mask + 1;
-        let stride_log2 = (size / RUN).checked_ilog2().unwrap_or(0);
+        let stride_log2 = (size / CLASS).checked_ilog2().unwrap_or(0);
         Class { stride_log2, first: search.home() & ((1 << stride_log2) - 1), count: size >> stride_log2 }
     }
 
@@ -118,18 +120,54 @@ impl State {
         if let (Some(offset), Some((cell, old))) = (free, cell) {
             return Plan::MakeOverlap { cell, old, offset };
         }
-        match records.closed_taken {
-            Some(closed) if recycles && sharable(&closed.offset) => {
-                Plan::MakeOverlap { cell: closed.cell, old: closed.entry, offset: closed.offset }
-            }
-            _ => Plan::Refuse(Refused::Exhausted),
+        if let Some(record) = records.begun {
+            return Plan::FinishOverlap { record };
         }
+        let begun = (0..class.count).map(|place| class.offset(place)).find_map(|offset| {
+            let entry = Entry(self.entries()[search.index(offset)].load(SeqCst));
+            (entry.is_tentative() && entry.is_live(search.transport, now)).then_some(Plan::Finish { offset, entry })
+        });
+        if let Some(begun) = begun {
+            return begun;
+        }
+        let closed = if recycles { self.closed_overlap(search, class, sharable, now) } else { None };
+        closed.map_or(Plan::Refuse(Refused::Exhausted), |Overlap { cell, entry, offset }| Plan::MakeOverlap {
+            cell,
+            old: entry,
+            offset,
+        })
+    }
+
+    /// Of the records for the search's remote, at ports that may be shared, the one that has been closed for longest.
+    fn closed_overlap(
+        &self,
+        search: &Search,
+        class: Class,
+        sharable: impl Fn(&u32) -> bool,
+        now: Tick,
+    ) -> Option<Overlap> {
+        let mut oldest: Option<Overlap> = None;
+        for cell in self.run(search, class) {
+            let (entry, remote, slot) = self.record(cell);
+            if entry == NEVER_USED {
+                break;
+            }
+            let Some(offset) = offset_of(search, class, remote, slot) else { continue };
+            if entry.is_closed()
+                && !entry.is_tentative()
+                && oldest.is_none_or(|oldest| entry.age(now) > oldest.entry.age(now))
+                && sharable(&offset)
+            {
+                oldest = Some(Overlap { cell, entry, offset });
+            }
+        }
+        oldest
     }
 
     /// Everything that the run of the search says.
     pub(super) fn overlaps(&self, search: &Search, now: Tick) -> Overlaps {
         let class = Class::of(search);
-        let mut records = Overlaps { own: None, taken: 0, class, vacant: None, closed: None, closed_taken: None };
+        let mut records = Overlaps { own: None, taken: 0, class, vacant: None, closed: None, begun: None };
         for cell in self.run(search, class) {
             let (entry, remote, slot) = self.record(cell);
             if !entry.is_live(search.transport, now) {
@@ -141,9 +179,8 @@ impl State {
                 }
                 continue;
             }
-            let older = |closed: Option<Entry>| closed.is_none_or(|closed| entry.age(now) > closed.age(now));
-            let is_closed = entry.is_closed() && !entry.is_tentative();
-            if is_closed && older(records.closed.map(|(_, entry)| entry)) {
+            let is_older = |(_, closed): (u32, Entry)| entry.age(now) > closed.age(now);
+            if entry.is_closed() && !entry.is_tentative() && records.closed.is_none_or(is_older) {
                 records.closed = Some((cell, entry));
             }
             let Some(offset) = offset_of(search, class, remote, slot) else { continue };
@@ -152,8 +189,8 @@ impl State {
                 records.own = records.own.or(Some(record));
             } else {
                 records.taken |= 1 << class.place(offset);
-                if is_closed && older(records.closed_taken.map(|record| record.entry)) {
-                    records.closed_taken = Some(record);
+                if entry.is_tentative() {
+                    records.begun = Some(record);
                 }
             }
         }

@@ -91,6 +91,7 @@ impl State {
         now: Tick,
     ) -> Result<u16, Refused> {
         let search = self.search(pool, inside_port, remote);
+        let mut was_full = false;
         for _ in 0..ATTEMPTS {
             let done = match self.plan(&search, signal, now) {
                 Plan::Use { offset, old, next } => {
@@ -108,11 +109,16 @@ impl State {
                     None
                 }
                 Plan::Finish { offset, entry } => {
-                    self.confirm(&search, offset, entry);
+                    self.confirm(&search.of(entry), offset, entry, now);
                     None
                 }
                 Plan::FinishOverlap { record } => {
-                    self.confirm_overlap(&search, record, now);
+                    self.confirm_overlap(&search.of(record.entry), record, now);
+                    None
+                }
+                // The last room may just have gone to this very flow, by another worker: then it is found at the next look.
+                Plan::Refuse(Refused::Exhausted) if !was_full => {
+                    was_full = true;
                     None
                 }
                 Plan::Refuse(why) => return Err(why),
@@ -138,9 +144,12 @@ impl State {
     ) -> Result<u16, Refused> {
         let search = self.search(pool, inside_port, remote);
         let offset = match self.plan(&search, signal, now) {
-            Plan::Use { offset, .. } | Plan::Finish { offset, .. } | Plan::MakeOverlap { offset, .. } => offset,
-            Plan::UseOverlap { record, .. } | Plan::FinishOverlap { record } => record.offset,
+            Plan::Use { offset, .. } | Plan::MakeOverlap { offset, .. } => offset,
             Plan::Make { step, .. } => search.offset(step),
+            Plan::UseOverlap { record, .. } => record.offset,
+            Plan::Finish { offset, entry } if entry.port() == inside_port => offset,
+            Plan::FinishOverlap { record } if record.entry.port() == inside_port => record.offset,
+            Plan::Finish { .. } | Plan::FinishOverlap { .. } => return Err(Refused::Exhausted),
             Plan::Refuse(why) => return Err(why),
         };
         Ok(pool.first + offset as u16)
@@ -232,10 +241,17 @@ impl State {
         if entry.is_tentative() {
             return Plan::Finish { offset, entry };
         }
-        if entry.is_layered() && !self.may_use(search, offset, now) {
-            return self.plan_overlap(search, signal, now);
+        let is_live = entry.is_live(search.transport, now);
+        if entry.is_layered() {
+            let records = self.overlaps(search, now);
+            if records.own.is_some() || (is_live && records.holds(offset)) {
+                return self.plan_overlap(search, signal, now);
+            }
+            if records.holds(offset) {
+                return self.plan_without_entry(search, signal, now);
+            }
         }
-        if entry.is_live(search.transport, now) {
+        if is_live {
             Plan::Use { offset, old: entry, next: entry.sent(signal, search.print, now) }
         } else if signal == Signal::Rst {
             Plan::Refuse(Refused::Stray)
@@ -251,17 +267,7 @@ impl State {
         if signal == Signal::Rst {
             return Plan::Refuse(Refused::Stray);
         }
-        match self.vacancy(search, signal, now) {
-            Some((step, old)) => Plan::Make { step, old },
-            None => self.plan_overlap(search, signal, now),
-        }
-    }
-
-    /// True if the entry at `offset`, which is layered, may carry packets to the search's remote: the inside port has no
-    /// record of its own for that remote, and nobody else has one at that port.
-    pub(super) fn may_use(&self, search: &Search, offset: u32, now: Tick) -> bool {
-        let records = self.overlaps(search, now);
-        records.own.is_none() && !records.holds(offset)
+        self.vacancy(search, signal, now).unwrap_or_else(|| self.plan_overlap(search, signal, now))
     }
 
     /// The entry of the inside port, alive or not.
@@ -278,10 +284,12 @@ impl State {
         })
     }
 
-    /// The first port that is free or expired, or else, for a SYN, the one that has been closed for longest.
-    fn vacancy(&self, search: &Search, signal: Signal, now: Tick) -> Option<(u32, Entry)> {
+    /// A new entry on the first port that is free or expired, or else, for a SYN, on the one that has been closed for
+    /// longest. A pool is full only when nothing in it is tentative any more.
+    fn vacancy(&self, search: &Search, signal: Signal, now: Tick) -> Option<Plan> {
         let entries = self.entries();
         let mut closed: Option<(u32, Entry)> = None;
+        let mut begun = None;
         let records = OnceCell::new();
         let usable = |entry: Entry, offset| {
             !entry.is_layered() || !records.get_or_init(|| self.overlaps(search, now)).holds(offset)
@@ -291,18 +299,19 @@ impl State {
             let entry = Entry(entries[search.index(offset)].load(SeqCst));
             if !entry.is_live(search.transport, now) {
                 if usable(entry, offset) {
-                    return Some((step, entry));
+                    return Some(Plan::Make { step, old: entry });
                 }
+            } else if entry.is_tentative() {
+                begun = Some(Plan::Finish { offset, entry });
             } else if signal == Signal::Syn
                 && entry.is_closed()
-                && !entry.is_tentative()
                 && closed.is_none_or(|(_, oldest)| entry.age(now) > oldest.age(now))
                 && usable(entry, offset)
             {
                 closed = Some((step, entry));
             }
         }
-        closed
+        begun.or(closed.map(|(step, old)| Plan::Make { step, old }))
     }
 
     fn make(&self, search: &Search, step: u32, old: Entry, signal: Signal, now: Tick) {
@@ -311,13 +320,13 @@ impl State {
         let entry = old.replaced(search.inside, search.print, signal, now).tentative();
         let offset = search.offset(step);
         if swap(&self.entries()[search.index(offset)], old, entry) {
-            self.confirm(search, offset, entry);
+            self.confirm(search, offset, entry, now);
         }
     }
 
     /// Makes the tentative entry at `offset` good, or takes it back because another one of the same inside port goes
-    /// before it.
-    fn confirm(&self, search: &Search, offset: u32, tentative: Entry) {
+    /// before it. What has expired makes way.
+    fn confirm(&self, search: &Search, offset: u32, tentative: Entry, now: Tick) {
         let entries = self.entries();
         let cell = &entries[search.index(offset)];
         for other in (0..self.reach(search)).map(|step| search.offset(step)).filter(|&other| other != offset) {
@@ -327,7 +336,8 @@ impl State {
                 if !entry.is_entry() || entry.port() != search.inside {
                     break;
                 }
-                if !entry.is_tentative() || other < offset {
+                let yields = !entry.is_live(search.transport, now) || (entry.is_tentative() && offset < other);
+                if !yields {
                     swap(cell, tentative, tentative.emptied());
                     return;
                 }
@@ -360,14 +370,19 @@ impl State {
         ((word & REACH) as u32).min(search.limit())
     }
 
-    /// True if the pool is still its owner's.
+    /// True if the pool is still its owner's. Nobody owns ports of a protocol that has none.
     #[inline]
     pub(super) fn is_owner(&self, search: &Search) -> bool {
-        self.owners()[search.base as usize].load(SeqCst) == search.owner
+        search.transport != Transport::Portless && self.owners()[search.base as usize].load(SeqCst) == search.owner
     }
 }
 
 impl Search {
+    /// The search that an entry or record of the same pool and remote was made by.
+    fn of(&self, entry: Entry) -> Search {
+        Search { inside: entry.port(), ..*self }
+    }
+
     /// The index of a port of the pool in the arrays.
     #[inline]
     pub(super) fn index(&self, offset: u32) -> usize {

@@ -5,7 +5,7 @@
 pub struct Frame<'a> {
     buf: &'a mut [u8],
     start: usize,
-    len: usize,
+    end: usize,
     rest: &'a [&'a [u8]],
 }
 
@@ -23,34 +23,34 @@ impl<'a> Frame<'a> {
     pub fn with_rest(buf: &'a mut [u8], start: usize, len: usize, rest: &'a [&'a [u8]]) -> Frame<'a> {
         let start = start.min(buf.len());
         let len = len.min(buf.len() - start);
-        Frame { buf, start, len, rest }
+        Frame { buf, start, end: start + len, rest }
     }
 
     /// The bytes in the first buffer.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.buf.get(self.start..self.start + self.len).unwrap_or_default()
+        self.buf.get(self.start..self.end).unwrap_or_default()
     }
 
     /// The bytes in the first buffer, to be changed.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buf.get_mut(self.start..self.start + self.len).unwrap_or_default()
+        self.buf.get_mut(self.start..self.end).unwrap_or_default()
     }
 
     /// How many bytes lie in the first buffer.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.end - self.start
     }
 
     /// True if there is no byte in the first buffer.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.start == self.end
     }
 
     /// Where in the buffer the packet starts.
@@ -68,7 +68,7 @@ impl<'a> Frame<'a> {
     }
 
     /// How many bytes lie in further buffers.
-    #[inline]
+    #[inline(never)]
     #[must_use]
     pub fn rest_len(&self) -> usize {
         self.rest.iter().map(|part| part.len()).sum()
@@ -78,18 +78,16 @@ impl<'a> Frame<'a> {
     #[inline]
     #[must_use]
     pub fn total_len(&self) -> usize {
-        self.len + self.rest_len()
+        if self.rest.is_empty() { self.len() } else { self.len() + self.rest_len() }
     }
 
     /// Moves the packet's bounds within its buffer and drops what lies in further buffers. False, and nothing is
     /// changed, if the new bounds do not fit.
     #[inline]
     pub fn set_bounds(&mut self, start: usize, len: usize) -> bool {
-        let fits = start.checked_add(len).is_some_and(|end| end <= self.buf.len());
-        if fits {
-            (self.start, self.len, self.rest) = (start, len, &[]);
-        }
-        fits
+        let Some(end) = start.checked_add(len).filter(|&end| end <= self.buf.len()) else { return false };
+        (self.start, self.end, self.rest) = (start, end, &[]);
+        true
     }
 
     /// The whole buffer, for answers that are built around the packet.

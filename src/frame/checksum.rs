@@ -76,10 +76,9 @@ impl Sum {
     #[inline]
     #[must_use]
     pub const fn fold(self) -> u16 {
-        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        ((sum & 0xffff) + (sum >> 16)) as u16
+        // A number and its two halves swapped, added: the upper half of that is the halves' sum with its carry.
+        let sum = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
+        (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
     }
 
     /// The checksum: the complement of the folded sum.
@@ -104,13 +103,6 @@ pub fn of(bytes: &[u8]) -> Sum {
         _ => 0,
     };
     Sum(u64::from(u16::from_be(Sum(sum + last).fold())))
-}
-
-/// The folded sum of an IPv4 header without options, in either byte order: good to compare with 0xffff.
-#[inline]
-pub(super) fn of_words(header: &[u8; 20]) -> u16 {
-    let (words, _) = header.as_chunks::<4>();
-    Sum(words.iter().map(|&word| u64::from(u32::from_ne_bytes(word))).sum()).fold()
 }
 
 /// The sum of bytes that lie in several pieces, of odd lengths too: a piece that starts at an odd place is swapped

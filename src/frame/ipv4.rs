@@ -1,7 +1,11 @@
 //! The IPv4 header (RFC 791).
 
 use super::parse::{ETHERNET_LEN, Macs};
-use super::{Fragment, Malformed, Packet, checksum, transport};
+use super::transport::{self, Part};
+use super::{
+    Fragment, Frame, Malformed, Packet, Parsed,
+    checksum::{self, Sum},
+};
 use crate::units::{Ip, Proto};
 
 /// Length of the header without options, in bytes.
@@ -11,53 +15,65 @@ const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
 
-/// Parses what follows the Ethernet header; `rest_len` more bytes lie in further buffers.
+/// Parses `l3`, what follows the frame's Ethernet header.
 #[inline]
-pub(super) fn parse(l3: &[u8], rest_len: usize, macs: Macs) -> Result<Packet, Malformed> {
+pub(super) fn parse(l3: &[u8], frame: &Frame, macs: Macs) -> Result<Parsed, Malformed> {
     let header = l3.first_chunk::<HEADER_LEN>().ok_or(Malformed::Truncated)?;
-    let [version_ihl, dscp_ecn, len0, len1, id0, id1, frag0, frag1, ttl, proto, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
-        *header;
-    let header_len = usize::from(version_ihl & 0xf) * 4;
+    // Whole words, so that the header is loaded five times and not twenty.
+    let [version_to_len, id_to_offset, ttl_to_checksum, src, dst] = words(header);
+    let version_ihl = (version_to_len >> 24) as u8;
+    let mut header_len = HEADER_LEN;
     let mut source_route = false;
     if version_ihl == 0x45 {
-        if checksum::of_words(header) != 0xffff {
+        let sum = Sum::ZERO.plus_u32(version_to_len).plus_u32(id_to_offset).plus_u32(ttl_to_checksum);
+        if sum.plus_u32(src).plus_u32(dst).fold() != 0xffff {
             return Err(Malformed::BadIpChecksum);
         }
     } else {
-        source_route = check_long_header(l3, version_ihl)?;
+        (header_len, source_route) = check_long_header(l3, version_ihl)?;
     }
 
-    let total_len = usize::from(u16::from_be_bytes([len0, len1]));
-    if total_len < header_len || total_len > l3.len() + rest_len {
+    let total_len = (version_to_len & 0xffff) as usize;
+    if total_len < header_len || (total_len > l3.len() && total_len > l3.len() + frame.rest_len()) {
         return Err(Malformed::BadTotalLength);
     }
-    let flags_offset = u16::from_be_bytes([frag0, frag1]);
-    let proto = Proto(proto);
+    let flags_offset = id_to_offset as u16;
+    let proto = Proto((ttl_to_checksum >> 16) as u8);
     let fragment = fragment(flags_offset, total_len - header_len, proto)?;
+    let l4 = l3.get(header_len..total_len.min(l3.len())).ok_or(Malformed::Truncated)?;
+    let l4_at = (ETHERNET_LEN + header_len) as u16;
 
-    let mut packet = Packet {
-        src: Ip::from_v4_octets([s0, s1, s2, s3]),
-        dst: Ip::from_v4_octets([d0, d1, d2, d3]),
-        l4: super::L4::Later,
-        l3_end: (ETHERNET_LEN + total_len) as u32,
-        l3_at: ETHERNET_LEN as u16,
-        l4_at: (ETHERNET_LEN + header_len) as u16,
-        ip_id: u16::from_be_bytes([id0, id1]),
-        eth_dst: macs.dst,
-        eth_src: macs.src,
-        proto,
-        ttl,
-        dscp_ecn,
-        dont_fragment: flags_offset & DONT_FRAGMENT != 0,
-        fragment,
-        has_options: header_len > HEADER_LEN,
-        source_route,
-    };
-    if fragment != Fragment::Later {
-        let l4 = l3.get(header_len..total_len.min(l3.len())).ok_or(Malformed::Truncated)?;
-        packet.l4 = transport::parse(l4, &packet)?;
+    let part = Part { proto, is_v4: true, fragment, l4_at, l4_len: (total_len - header_len) as u32 };
+    transport::parse(l4, part, move |l4| {
+        Parsed::Ip(Packet {
+            src: Ip::from_v4_bits(src),
+            dst: Ip::from_v4_bits(dst),
+            l4,
+            l3_end: (ETHERNET_LEN + total_len) as u32,
+            l3_at: ETHERNET_LEN as u16,
+            l4_at,
+            ip_id: (id_to_offset >> 16) as u16,
+            eth_dst: macs.dst,
+            eth_src: macs.src,
+            proto,
+            ttl: (ttl_to_checksum >> 24) as u8,
+            dscp_ecn: (version_to_len >> 16) as u8,
+            dont_fragment: flags_offset & DONT_FRAGMENT != 0,
+            fragment,
+            has_options: header_len > HEADER_LEN,
+            source_route,
+        })
+    })
+}
+
+/// The header's five words, in host order.
+#[inline(always)]
+fn words(header: &[u8; HEADER_LEN]) -> [u32; 5] {
+    let mut words = [0; 5];
+    for (word, &octets) in words.iter_mut().zip(header.as_chunks::<4>().0) {
+        *word = u32::from_be_bytes(octets);
     }
-    Ok(packet)
+    words
 }
 
 #[inline]
@@ -81,9 +97,10 @@ pub(super) fn fragment_of(offset: u16, more: bool, payload_len: usize, proto: Pr
     Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
 }
 
-/// Checks a header that does not begin with version 4 and five words; true if it holds a source route.
+/// Checks a header that does not begin with version 4 and five words; gives its length, and true if it holds a source
+/// route.
 #[cold]
-fn check_long_header(l3: &[u8], version_ihl: u8) -> Result<bool, Malformed> {
+fn check_long_header(l3: &[u8], version_ihl: u8) -> Result<(usize, bool), Malformed> {
     if version_ihl >> 4 != 4 {
         return Err(Malformed::BadVersion);
     }
@@ -95,7 +112,7 @@ fn check_long_header(l3: &[u8], version_ihl: u8) -> Result<bool, Malformed> {
     if checksum::of(header).fold() != 0xffff {
         return Err(Malformed::BadIpChecksum);
     }
-    has_source_route(header.get(HEADER_LEN..).unwrap_or_default())
+    Ok((header_len, has_source_route(header.get(HEADER_LEN..).unwrap_or_default())?))
 }
 
 /// Walks the options: true if one is a loose or strict source route.
@@ -121,7 +138,7 @@ fn has_source_route(mut options: &[u8]) -> Result<bool, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Frame, L4, Parsed, parse};
+    use crate::frame::{L4, parse};
 
     /// Ethernet, then UDP 10.1.0.2:53 -> 10.2.0.2:54 of 10 bytes, with two bytes of padding.
     const UDP: [u8; 46] = [

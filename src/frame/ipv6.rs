@@ -1,7 +1,8 @@
 //! The IPv6 header and its extension headers (RFC 8200).
 
 use super::parse::{ETHERNET_LEN, Macs};
-use super::{Fragment, L4, Malformed, Packet, ipv4, transport};
+use super::transport::{self, Part};
+use super::{Fragment, Frame, Malformed, Packet, Parsed, ipv4};
 use crate::units::{Ip, Proto};
 
 /// Length of the fixed header in bytes.
@@ -15,48 +16,49 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Parses what follows the Ethernet header; `rest_len` more bytes lie in further buffers. Jumbograms (RFC 2675) are
-/// refused by their length.
+/// Parses `l3`, what follows the frame's Ethernet header. Jumbograms (RFC 2675) are refused by their length.
 #[inline]
-pub(super) fn parse(l3: &[u8], rest_len: usize, macs: Macs) -> Result<Packet, Malformed> {
+pub(super) fn parse(l3: &[u8], frame: &Frame, macs: Macs) -> Result<Parsed, Malformed> {
     let header = l3.first_chunk::<HEADER_LEN>().ok_or(Malformed::Truncated)?;
     if header[0] >> 4 != 6 {
         return Err(Malformed::BadVersion);
     }
     let total_len = HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
-    if total_len > l3.len() + rest_len {
+    if total_len > l3.len() && total_len > l3.len() + frame.rest_len() {
         return Err(Malformed::BadTotalLength);
     }
     let (src, dst) = addresses(header);
     if src.is_v4() || dst.is_v4() {
         return Err(Malformed::MappedAddress);
     }
-    let packet_bytes = l3.get(..total_len.min(l3.len())).unwrap_or(l3);
-    let chain = walk(packet_bytes, total_len)?;
+    let packet = l3.get(..total_len.min(l3.len())).unwrap_or(l3);
+    let Chain { proto, l4_at, fragment, source_route } = walk(packet, total_len)?;
+    let l4 = packet.get(l4_at..).ok_or(Malformed::Truncated)?;
+    let l4_len = total_len.saturating_sub(l4_at) as u32;
+    let has_options = l4_at > HEADER_LEN;
+    let l4_at = (ETHERNET_LEN + l4_at) as u16;
 
-    let mut packet = Packet {
-        src,
-        dst,
-        l4: L4::Later,
-        l3_end: (ETHERNET_LEN + total_len) as u32,
-        l3_at: ETHERNET_LEN as u16,
-        l4_at: (ETHERNET_LEN + chain.l4_at) as u16,
-        ip_id: 0,
-        eth_dst: macs.dst,
-        eth_src: macs.src,
-        proto: chain.proto,
-        ttl: header[7],
-        dscp_ecn: header[0] << 4 | header[1] >> 4,
-        dont_fragment: true,
-        fragment: chain.fragment,
-        has_options: chain.l4_at > HEADER_LEN,
-        source_route: chain.source_route,
-    };
-    if chain.fragment != Fragment::Later {
-        let l4 = packet_bytes.get(chain.l4_at..).ok_or(Malformed::Truncated)?;
-        packet.l4 = transport::parse(l4, &packet)?;
-    }
-    Ok(packet)
+    let part = Part { proto, is_v4: false, fragment, l4_at, l4_len };
+    transport::parse(l4, part, move |l4| {
+        Parsed::Ip(Packet {
+            src,
+            dst,
+            l4,
+            l3_end: (ETHERNET_LEN + total_len) as u32,
+            l3_at: ETHERNET_LEN as u16,
+            l4_at,
+            ip_id: 0,
+            eth_dst: macs.dst,
+            eth_src: macs.src,
+            proto,
+            ttl: header[7],
+            dscp_ecn: header[0] << 4 | header[1] >> 4,
+            dont_fragment: true,
+            fragment,
+            has_options,
+            source_route,
+        })
+    })
 }
 
 /// Source and destination of a fixed header.
@@ -132,7 +134,7 @@ fn walk_extensions(packet: &[u8], total_len: usize, mut chain: Chain) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Frame, Parsed, parse};
+    use crate::frame::{L4, parse};
 
     /// An IPv6 packet fd00::1 -> fd00::2 whose headers after the fixed one are `tail`.
     fn parsed(next: u8, tail: &[u8]) -> Result<Packet, Malformed> {

@@ -23,14 +23,23 @@ pub enum Parsed {
 #[inline]
 pub fn parse(frame: &Frame) -> Result<Parsed, Malformed> {
     let (ethernet, l3) = frame.bytes().split_first_chunk::<ETHERNET_LEN>().ok_or(Malformed::Truncated)?;
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *ethernet;
-    let macs = Macs { dst: Mac([d0, d1, d2, d3, d4, d5]), src: Mac([s0, s1, s2, s3, s4, s5]) };
-    match u16::from_be_bytes([t0, t1]) {
-        0x0800 => ipv4::parse(l3, frame.rest_len(), macs).map(Parsed::Ip),
-        0x86dd => ipv6::parse(l3, frame.rest_len(), macs).map(Parsed::Ip),
-        0x0806 => arp::parse(l3).map(Parsed::Arp),
-        0x8100 | 0x88a8 | 0x9100 => Err(Malformed::VlanTagged),
-        ethertype => Ok(Parsed::Other { ethertype }),
+    let (dst, tail) = ethernet.split_first_chunk::<6>().ok_or(Malformed::Truncated)?;
+    let (src, ethertype) = tail.split_first_chunk::<6>().ok_or(Malformed::Truncated)?;
+    let macs = Macs { dst: Mac(*dst), src: Mac(*src) };
+    match *ethertype {
+        [0x08, 0x00] => ipv4::parse(l3, frame, macs),
+        [0x86, 0xdd] => ipv6::parse(l3, frame, macs),
+        ref other => parse_other(other, l3),
+    }
+}
+
+#[cold]
+fn parse_other(ethertype: &[u8], l3: &[u8]) -> Result<Parsed, Malformed> {
+    match *ethertype {
+        [0x08, 0x06] => arp::parse(l3).map(Parsed::Arp),
+        [0x81, 0x00] | [0x88, 0xa8] | [0x91, 0x00] => Err(Malformed::VlanTagged),
+        [high, low] => Ok(Parsed::Other { ethertype: u16::from_be_bytes([high, low]) }),
+        _ => Err(Malformed::Truncated),
     }
 }
 

@@ -19,7 +19,7 @@ use super::writer::NamesWriter;
 pub struct Names {
     pub(super) timeline: Arc<Timeline>,
     pub(super) bindings: Arc<Table<Binding, 4>>,
-    pub(super) containers: Arc<Table<Container, 2>>,
+    pub(super) containers: Arc<Table<Container, 3>>,
     pub(super) servers: Arc<Table<Server, 1>>,
     pub(super) public_ips: Arc<Table<PublicIp, 1>>,
     pub(super) groups: Arc<Table<Group, 1>>,
@@ -42,7 +42,6 @@ impl Names {
     /// Empty tables of a server that is `local` under its own addresses, and the right to write them. `owned` is the
     /// range of server ports, equal on all servers.
     #[must_use]
-    #[expect(clippy::new_ret_no_self, reason = "the tables are shared, and their writer comes along")]
     pub fn new(networks: Arc<Networks>, local: &[Ip], owned: PortRange) -> (Arc<Names>, NamesWriter) {
         let mut writer = Writer::new();
         let names = Arc::new(Names {

@@ -68,8 +68,10 @@ fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Re
     let Inside(inside) = binding.inside_of(wire.proto, wire.port);
     let (sender, receiver) = (binding.network(), to.binding.network());
     if sender == receiver {
-        // A container that called its own service must not see its own address as the sender's.
-        let hairpin = binding.container() == to.binding.container() && !to.by_wire_name;
+        // A container that calls its own address, held by itself or by another replica, must not see that address as
+        // the sender's: it would be martian there. What comes back to the caller is from the name that it called.
+        let comes_back = to.binding.is_block() && (to.by_wire_name || !binding.is_block());
+        let hairpin = binding.ip() == to.binding.ip() && !comes_back;
         return Ok((if hairpin { wire } else { inside }, None));
     }
     let networks = &walk.cx.around.networks;

@@ -1,26 +1,34 @@
 //! Hash buckets of one cache line each, growing by replacement.
 
-use super::primitive::{AtomicPtr, AtomicU64, prefetch};
+use super::primitive::{AtomicPtr, AtomicU32, AtomicU64, prefetch};
 use super::slab::Handle;
 use super::zeroed::{AllZero, Zeroed};
 use std::sync::atomic::Ordering;
 
 /// Entries of a bucket.
-const WAYS: usize = 7;
+const WAYS: usize = 12;
 /// Buckets that an index begins with.
 const FIRST_BUCKETS: usize = if cfg!(any(loom, miri)) { 1 } else { 16 };
 
-/// One cache line: up to seven entries, and how many entries found it full on their way.
+/// One cache line: up to twelve entries, and how many entries found it full on their way.
 ///
-/// An entry is its hash's high half (the tag) above its handle plus one; zero is no entry. An entry that finds its home
+/// An entry is a tag, the high byte of its hash, and a handle; a zero tag is no entry. An entry that finds its home
 /// bucket full goes to the next that has room, and every bucket that it passed counts it, so that a lookup stops at the
-/// first bucket that nothing overflowed (as F14 does; Meta, 2019).
+/// first bucket that nothing overflowed. (The layout and the count are those of F14: "Open-sourcing F14", Meta, 2019.)
+///
+/// Tags and handles are read and written one by one, so a reader may meet one entry's tag with the next entry's handle.
+/// It then looks at a record that its version does not see, or that its caller's comparison rejects: the entry that it
+/// looks for is never one that the writer touches.
 #[derive(Default)]
 #[repr(C, align(64))]
 struct Bucket {
-    entries: [AtomicU64; WAYS],
-    overflowed: AtomicU64,
+    /// Tags, a byte a way; the count of overflows is in the high half of the second word.
+    head: [AtomicU64; 2],
+    handles: [AtomicU32; WAYS],
 }
+
+/// One more overflow, in the second word of a head.
+const OVERFLOW: u64 = 1 << 32;
 
 // SAFETY: zeroed atomics are valid and equal to their default.
 unsafe impl AllZero for Bucket {}
@@ -34,13 +42,13 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// Room for `entries` at no more than the load that an index lets grow.
+    /// Room for `entries`, and as many as there are then.
     pub(super) fn for_entries(entries: usize) -> Buckets {
-        let count = (entries.div_ceil(WAYS * 4 / 5)).max(FIRST_BUCKETS).next_power_of_two();
+        let count = (entries * 5).div_ceil(WAYS * 4).max(FIRST_BUCKETS).next_power_of_two();
         Buckets { mask: count - 1, buckets: Zeroed::new(count) }
     }
 
-    /// Entries that fit before it is time for twice as many buckets: 5.6 of 7 a bucket.
+    /// Entries that fit before it is time for twice as many buckets: four fifths of all ways.
     pub(super) fn capacity(&self) -> usize {
         (self.mask + 1) * WAYS * 4 / 5
     }
@@ -61,15 +69,15 @@ impl Buckets {
     pub(super) fn candidates(&self, hash: u64, mut visit: impl FnMut(Handle) -> bool) {
         for step in 0..=self.mask {
             let bucket = self.bucket((hash as usize).wrapping_add(step));
-            let entries = bucket.read();
-            let mut matches = matching(&entries, hash);
+            let head = bucket.head();
+            let mut matches = matching(head, tag_of(hash));
             while matches != 0 {
-                if visit(handle_of(entries[matches.trailing_zeros() as usize % WAYS])) {
+                if visit(bucket.handle(matches)) {
                     return;
                 }
                 matches &= matches - 1;
             }
-            if bucket.overflowed.load(Ordering::Acquire) == 0 {
+            if head[1] < OVERFLOW {
                 return;
             }
         }
@@ -85,12 +93,12 @@ impl Buckets {
     #[inline(always)]
     pub(super) fn likely(&self, hash: u64) -> Option<Handle> {
         let bucket = self.bucket(hash as usize);
-        let entries = bucket.read();
-        let matches = matching(&entries, hash);
+        let head = bucket.head();
+        let matches = matching(head, tag_of(hash));
         if matches != 0 {
-            return Some(handle_of(entries[matches.trailing_zeros() as usize % WAYS]));
+            return Some(bucket.handle(matches));
         }
-        if bucket.overflowed.load(Ordering::Relaxed) != 0 {
+        if head[1] >= OVERFLOW {
             prefetch(self.bucket((hash as usize).wrapping_add(1)));
         }
         None
@@ -100,25 +108,30 @@ impl Buckets {
     pub(super) fn link(&self, hash: u64, handle: Handle) {
         for step in 0..=self.mask {
             let bucket = self.bucket((hash as usize).wrapping_add(step));
-            if let Some(free) = bucket.entries.iter().find(|entry| entry.load(Ordering::Relaxed) == 0) {
-                free.store(entry_of(hash, handle), Ordering::Release);
+            let vacant = matching(bucket.head(), 0);
+            if vacant != 0 {
+                let way = vacant.trailing_zeros() as usize;
+                // The handle first: whoever sees the tag sees it.
+                bucket.handles[way].store(handle.0, Ordering::Release);
+                bucket.set_tag(way, tag_of(hash));
                 return;
             }
-            bucket.overflowed.store(bucket.overflowed.load(Ordering::Relaxed) + 1, Ordering::Release);
+            bucket.count_overflow(OVERFLOW);
         }
         unreachable!("an index grows before it is full");
     }
 
     /// Writer only: takes out what `link` put in.
     pub(super) fn unlink(&self, hash: u64, handle: Handle) {
-        let wanted = entry_of(hash, handle);
         for step in 0..=self.mask {
             let bucket = self.bucket((hash as usize).wrapping_add(step));
-            if let Some(entry) = bucket.entries.iter().find(|entry| entry.load(Ordering::Relaxed) == wanted) {
-                entry.store(0, Ordering::Release);
+            let tagged = matching(bucket.head(), tag_of(hash));
+            let is_it =
+                |&way: &usize| tagged >> way & 1 == 1 && bucket.handles[way].load(Ordering::Relaxed) == handle.0;
+            if let Some(way) = (0..WAYS).find(is_it) {
+                bucket.set_tag(way, 0);
                 for passed in 0..step {
-                    let bucket = self.bucket((hash as usize).wrapping_add(passed));
-                    bucket.overflowed.store(bucket.overflowed.load(Ordering::Relaxed) - 1, Ordering::Release);
+                    self.bucket((hash as usize).wrapping_add(passed)).count_overflow(OVERFLOW.wrapping_neg());
                 }
                 return;
             }
@@ -128,32 +141,55 @@ impl Buckets {
 }
 
 impl Bucket {
-    /// The entries as of now. Acquire: an entry leads to its record's slot, which was made before it.
+    /// Acquire: a tag leads to a handle that was written before it.
     #[inline(always)]
-    fn read(&self) -> [u64; WAYS] {
-        std::array::from_fn(|way| self.entries[way].load(Ordering::Acquire))
+    fn head(&self) -> [u64; 2] {
+        [self.head[0].load(Ordering::Acquire), self.head[1].load(Ordering::Acquire)]
+    }
+
+    /// The handle at the first of the matching ways. Acquire: it leads to a slot that was made before it.
+    #[inline(always)]
+    fn handle(&self, matches: u32) -> Handle {
+        let way = matches.trailing_zeros() as usize;
+        debug_assert!(way < WAYS);
+        // SAFETY: `matching` sets no bit at WAYS or above, and callers hold at least one.
+        Handle(unsafe { self.handles.get_unchecked(way) }.load(Ordering::Acquire))
+    }
+
+    /// Writer only.
+    fn set_tag(&self, way: usize, tag: u8) {
+        let (word, shift) = (&self.head[way / 8], way % 8 * 8);
+        let others = word.load(Ordering::Relaxed) & !(0xff << shift);
+        word.store(others | u64::from(tag) << shift, Ordering::Release);
+    }
+
+    /// Writer only.
+    fn count_overflow(&self, by: u64) {
+        self.head[1].store(self.head[1].load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
     }
 }
 
-/// One bit a way whose tag is that of `hash`. No branch: where in the bucket an entry is cannot be predicted.
+/// 1 to 255.
 #[inline(always)]
-fn matching(entries: &[u64; WAYS], hash: u64) -> u32 {
-    let mut matches = 0;
-    for (way, entry) in entries.iter().enumerate() {
-        // A zero entry has a tag of zero like one hash in 2^32, but no handle.
-        matches |= u32::from(entry >> 32 == hash >> 32 && *entry as u32 != 0) << way;
-    }
-    matches
+fn tag_of(hash: u64) -> u8 {
+    ((hash >> 56) as u8).max(1)
 }
 
+/// One bit a way with this tag: all at once, since where in the bucket an entry is cannot be predicted.
 #[inline(always)]
-fn entry_of(hash: u64, handle: Handle) -> u64 {
-    hash >> 32 << 32 | u64::from(handle.0 + 1)
-}
-
-#[inline(always)]
-fn handle_of(entry: u64) -> Handle {
-    Handle((entry as u32).wrapping_sub(1))
+fn matching(head: [u64; 2], tag: u8) -> u32 {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    let ways = {
+        use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
+        // SAFETY: SSE2 is part of x86_64.
+        unsafe {
+            let tags = _mm_set_epi64x(head[1] as i64, head[0] as i64);
+            _mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi8(tag as i8))) as u32
+        }
+    };
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let ways = (0..WAYS).fold(0, |ways, way| ways | u32::from((head[way / 8] >> (way % 8 * 8)) as u8 == tag) << way);
+    ways & ((1 << WAYS) - 1)
 }
 
 /// The buckets in force, and their replacement by more of them.

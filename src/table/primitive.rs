@@ -1,10 +1,10 @@
 //! Everything that loom must see goes through here, so that the model checks the code that runs.
 
 #[cfg(not(loom))]
-pub(super) use std::sync::atomic::{AtomicPtr, AtomicU64};
+pub(super) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 #[cfg(loom)]
-pub(super) use loom::sync::atomic::{AtomicPtr, AtomicU64};
+pub(super) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 #[cfg(loom)]
 pub(super) use loom::cell::UnsafeCell;

@@ -11,6 +11,9 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// Lookups of a burst that are under way together: enough to hide memory's latency, few enough to stay in L1.
+const BURST: usize = 32;
+
 /// What a table holds.
 pub trait Record: Send + Sync + 'static {
     /// The hash of the key under which the table's `index` (0..N) finds this record; `None` keeps it out of that
@@ -75,8 +78,8 @@ impl<T: Record, const N: usize> Table<T, N> {
         self.find_at(index, hash, at.version(), is_it)
     }
 
-    /// Calls `each` with every record that the snapshot sees under `hash` in `index`. Keys whose hashes agree in the
-    /// high half and meet in a bucket come along: `each` compares.
+    /// Calls `each` with every record that the snapshot sees under `hash` in `index`. Records of other
+    /// keys come along, where a byte of their hash agrees: `each` compares.
     #[inline]
     pub fn find_all<'g>(&'g self, index: usize, hash: u64, at: &Snapshot<'g>, each: impl FnMut(Handle, &'g T)) {
         self.assert_timeline(at.timeline());
@@ -121,10 +124,24 @@ impl<T: Record, const N: usize> Table<T, N> {
         found: &mut [Option<(Handle, &'g T)>],
         mut is_it: impl FnMut(usize, &T) -> bool,
     ) {
-        hashes.iter().for_each(|&hash| self.prefetch_bucket(index, hash, at));
-        hashes.iter().for_each(|&hash| self.prefetch_record(index, hash, at));
-        for (position, (found, &hash)) in found.iter_mut().zip(hashes).enumerate() {
-            *found = self.find(index, hash, at, |record| is_it(position, record));
+        self.assert_timeline(at.timeline());
+        let (buckets, version) = (self.indexes[index].buckets(), at.version());
+        for (chunk, (hashes, found)) in hashes.chunks(BURST).zip(found.chunks_mut(BURST)).enumerate() {
+            let mut likely = [None; BURST];
+            hashes.iter().for_each(|&hash| buckets.prefetch(hash));
+            for (&hash, likely) in hashes.iter().zip(&mut likely) {
+                *likely = buckets.likely(hash);
+                if let Some(handle) = *likely {
+                    self.prefetch_handle(handle);
+                }
+            }
+            for (position, ((&hash, likely), found)) in hashes.iter().zip(likely).zip(found).enumerate() {
+                let mut is_it = |record: &T| is_it(chunk * BURST + position, record);
+                let first = likely.and_then(|handle| Some((handle, self.visible(handle, version)?)));
+                *found = first
+                    .filter(|(_, record)| is_it(record))
+                    .or_else(|| self.find_at(index, hash, version, &mut is_it));
+            }
         }
     }
 

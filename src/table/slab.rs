@@ -42,7 +42,7 @@ pub(super) struct Slab<T> {
 
 /// Slots of the first chunk, a power of two.
 const FIRST: u32 = if cfg!(any(loom, miri)) { 2 } else { 64 };
-/// Handles are below this: the bucket word holds handle + 1, and handle + FIRST must fit 32 bits.
+/// Handles are below this: handle + FIRST must fit 32 bits.
 pub(super) const MAX_SLOTS: u32 = u32::MAX - FIRST;
 
 impl<T> Slab<T> {

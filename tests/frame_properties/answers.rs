@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 use sixway::frame::{Frame, IcmpError, echo_reply, icmp_error, may_answer_with_error, rewrite, tcp_reset};
-use sixway::units::Ip;
+use sixway::units::{Ip, Proto};
 
-use crate::spec::{CONTAINER_MAC, PORT_MAC, Spec, Transport, any_ip, any_rewrite, any_spec, packet_of};
+use crate::spec::{
+    CONTAINER_MAC, PORT_MAC, Spec, Transport, any_ip, any_rewrite, any_spec, first_fragment, packet_of, plain,
+};
 
 /// A packet from one host to one, with the address of the router that answers.
 fn any_answerable() -> impl Strategy<Value = (Spec, Ip)> {
@@ -183,4 +185,32 @@ proptest! {
         prop_assert!(icmp_error(&mut frame, &packet, from, IcmpError::TimeExceeded));
         prop_assert!(is_accepted(frame.bytes()));
     }
+}
+
+#[test]
+fn a_fragment_gets_neither_reset_nor_reply() {
+    for proto in [Proto::TCP, Proto::ICMP] {
+        let spec = plain(proto, &[7; 64]);
+        let fragment = first_fragment(&spec, &spec.build(), 24);
+        let mut bytes = fragment.clone();
+        let packet = packet_of(&mut bytes);
+        let mut frame = Frame::new(&mut bytes, 0, fragment.len());
+        assert!(!tcp_reset(&mut frame, &packet) && !echo_reply(&mut frame, &packet));
+        assert_eq!(frame.bytes(), fragment);
+        assert!(may_answer_with_error(&packet), "the first fragment gets an error");
+    }
+}
+
+#[test]
+fn an_error_quotes_the_first_buffer_only() {
+    let whole = plain(Proto::UDP, &[7; 200]).build();
+    let (first, rest) = whole.split_at(100);
+    let rest = [rest];
+    let mut buf = buffer(first, 64, 500);
+    let mut frame = Frame::with_rest(&mut buf, 64, first.len(), &rest);
+    let packet = packet_of(&mut whole.clone());
+    assert!(icmp_error(&mut frame, &packet, packet.dst, IcmpError::HostUnreachable));
+    assert_eq!(&frame.bytes()[42..], &first[14..]);
+    assert_eq!(frame.total_len(), 42 + 86);
+    assert_eq!(packet_of(&mut frame.bytes().to_vec()).ip_len(), 28 + 86);
 }

@@ -1,9 +1,10 @@
 //! ICMP errors: both headers and every checksum as etherparse builds them.
 
 use proptest::prelude::*;
-use sixway::frame::{EmbeddedL4, Frame, L4, Rewrite, parse, rewrite_error};
+use sixway::frame::{EmbeddedL4, Frame, L4, Malformed, Rewrite, parse, rewrite_error};
+use sixway::units::Proto;
 
-use crate::spec::{Spec, Transport, any_ip, any_rewrite, any_spec, packet_of, residue};
+use crate::spec::{Spec, Transport, any_ip, any_rewrite, any_spec, packet_of, plain, residue};
 
 /// An error about `about`, of which it quotes `quote_len` bytes.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ proptest! {
         match error.about.l4 {
             Transport::Tcp { src, dst, .. } => {
                 prop_assert_eq!((quote.l4, quote.src.port, quote.dst.port), (EmbeddedL4::Tcp, src, dst));
+                let quoted = error.quote_len.min(error.about.build().len() - 14);
+                prop_assert_eq!(quote.has_l4_checksum, quoted >= error.about.l4_at() - 14 + 18);
             }
             Transport::Udp { src, dst, has_checksum } => {
                 prop_assert_eq!((quote.l4, quote.src.port, quote.dst.port), (EmbeddedL4::Udp, src, dst));
@@ -115,4 +118,48 @@ proptest! {
         let parsed = parse(&Frame::new(&mut bytes, 0, len));
         prop_assert!(parsed.is_err() || (is_portless && missing <= 8), "{:?}", parsed);
     }
+}
+
+/// "Port unreachable" about the packet.
+fn unreachable(about: &Spec) -> ErrorSpec {
+    let l4 = Transport::Error { kind: 3, code: 3, parameter: 0 };
+    let outer = Spec { src: about.dst, dst: about.src, l4, payload: Vec::new(), ..about.clone() };
+    ErrorSpec { outer, about: about.clone(), quote_len: 548 }
+}
+
+#[test]
+fn an_embedded_udp_checksum_that_comes_out_as_zero_becomes_ones() {
+    let with = Rewrite { src: Some(("192.168.50.1".parse().unwrap(), 20480)), ..Rewrite::default() };
+    let mut about = plain(Proto::UDP, &[0, 0]);
+    let at = about.checksum_at().unwrap();
+    about.payload = about.rewritten(&with).build()[at..at + 2].to_vec();
+    let mut bytes = unreachable(&about).build();
+    let packet = packet_of(&mut bytes);
+    let len = bytes.len();
+    assert!(rewrite_error(&mut Frame::new(&mut bytes, 0, len), &packet, &Rewrite::default(), &with));
+    let expected = ErrorSpec { about: about.rewritten(&with), ..unreachable(&about) };
+    assert_eq!(bytes, expected.build());
+    assert_eq!(bytes[42 + 26..42 + 28], [0xff, 0xff]);
+}
+
+#[test]
+fn a_quote_that_ends_within_the_tcp_checksum_has_none() {
+    let error = ErrorSpec { quote_len: 20 + 17, ..unreachable(&plain(Proto::TCP, &[])) };
+    let L4::IcmpError { embedded, .. } = packet_of(&mut error.build()).l4 else { panic!() };
+    assert!(!embedded.has_l4_checksum);
+}
+
+#[test]
+fn no_error_may_be_about_a_later_fragment_or_another_error() {
+    let parse_quoting = |quoted: &[u8]| {
+        let error = unreachable(&plain(Proto::UDP, &[]));
+        let mut bytes = Spec { payload: quoted.to_vec(), ..error.outer }.build();
+        let len = bytes.len();
+        parse(&Frame::new(&mut bytes, 0, len))
+    };
+    let mut later = plain(Proto::UDP, &[1; 8]).build()[14..].to_vec();
+    later[7] = 1;
+    assert_eq!(parse_quoting(&later), Err(Malformed::EmbeddedHeader));
+    let error = unreachable(&plain(Proto::UDP, &[])).build();
+    assert_eq!(parse_quoting(&error[14..]), Err(Malformed::EmbeddedHeader));
 }

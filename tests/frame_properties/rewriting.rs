@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use sixway::frame::{ChecksumWork, Fragment, Frame, L4, Packet, Parsed, Rewrite, TcpFlags, checksum, parse, rewrite};
 use sixway::units::Proto;
 
-use crate::spec::{Spec, Transport, any_spec, any_spec_and_rewrite, packet_of, pseudo_sum, residue};
+use crate::spec::{
+    Spec, Transport, any_spec, any_spec_and_rewrite, first_fragment, packet_of, plain, pseudo_sum, residue,
+};
 
 /// Rewrites a copy of `bytes` in one buffer.
 fn rewritten(bytes: &[u8], with: &Rewrite) -> (Vec<u8>, ChecksumWork) {
@@ -160,21 +162,10 @@ proptest! {
         if !spec.is_v4() || spec.payload.len() <= keep || spec.checksum_at().is_none() {
             return Ok(());
         }
-        let whole = spec.build();
-        let mut fragment = whole[..spec.l4_at() + keep].to_vec();
-        let with_header = |fragment: &mut [u8]| {
-            let len = (fragment.len() - 14) as u16;
-            fragment[16..18].copy_from_slice(&len.to_be_bytes());
-            fragment[20..22].copy_from_slice(&[0x20, 0]);
-            fragment[24..26].fill(0);
-            let sum = checksum::of(&fragment[14..spec.l4_at()]).checksum();
-            fragment[24..26].copy_from_slice(&sum.to_be_bytes());
-        };
-        with_header(&mut fragment);
-        let packet = packet_of(&mut fragment);
-        prop_assert_eq!(packet.fragment, Fragment::First);
-        let mut expected = spec.rewritten(&with).build()[..spec.l4_at() + keep].to_vec();
-        with_header(&mut expected);
+        let mut fragment = first_fragment(&spec, &spec.build(), keep);
+        prop_assert_eq!(packet_of(&mut fragment).fragment, Fragment::First);
+        let after = spec.rewritten(&with);
+        let expected = first_fragment(&after, &after.build(), keep);
         prop_assert_eq!(rewritten(&fragment, &with).0, expected);
     }
 
@@ -221,11 +212,8 @@ proptest! {
 #[test]
 fn udp_without_a_checksum_stays_without() {
     let l4 = Transport::Udp { src: 1, dst: 2, has_checksum: false };
-    let ip = |text: &str| text.parse().unwrap();
-    let (src, dst) = (ip("10.1.0.2"), ip("10.2.0.2"));
-    let spec =
-        Spec { src, dst, ttl: 9, id: 1, dont_fragment: true, dscp_ecn: 0, options: 0, l4, payload: vec![1, 2, 3] };
-    let with = Rewrite { src: Some((ip("192.168.50.1"), 20480)), ..Rewrite::default() };
+    let spec = Spec { l4, ..plain(Proto::UDP, &[1, 2, 3]) };
+    let with = Rewrite { src: Some(("192.168.50.1".parse().unwrap(), 20480)), ..Rewrite::default() };
     let (after, work) = rewritten(&spec.build(), &with);
     assert_eq!(work, ChecksumWork::Zero);
     assert_eq!(after, spec.rewritten(&with).build());
@@ -233,10 +221,20 @@ fn udp_without_a_checksum_stays_without() {
 
 #[test]
 fn an_address_of_the_other_family_changes_nothing() {
-    let l4 = Transport::Udp { src: 1, dst: 2, has_checksum: true };
-    let ip = |text: &str| text.parse().unwrap();
-    let (src, dst) = (ip("10.1.0.2"), ip("10.2.0.2"));
-    let spec = Spec { src, dst, ttl: 9, id: 1, dont_fragment: true, dscp_ecn: 0, options: 0, l4, payload: vec![] };
-    let with = Rewrite { dst: Some((ip("fd00::1"), 7)), decrement_ttl: true, ..Rewrite::default() };
+    let spec = plain(Proto::UDP, &[]);
+    let with = Rewrite { dst: Some(("fd00::1".parse().unwrap(), 7)), decrement_ttl: true, ..Rewrite::default() };
     assert_eq!(rewritten(&spec.build(), &with), (spec.build(), ChecksumWork::None));
+}
+
+#[test]
+fn the_checksum_of_a_fragment_is_never_taken_for_a_partial_one() {
+    // What could be completed over is not all here.
+    let spec = plain(Proto::UDP, &[1; 64]);
+    let mut fragment = first_fragment(&spec, &spec.build(), 16);
+    let (of_fragment, of_whole) = (pseudo_sum(&packet_of(&mut fragment)), pseudo_sum(&packet_of(&mut spec.build())));
+    assert_eq!(of_whole - of_fragment, 8 + 64 - 16);
+    for stored in [of_fragment as u16, of_whole as u16] {
+        fragment[40..42].copy_from_slice(&stored.to_be_bytes());
+        assert_eq!(rewritten(&fragment, &Rewrite::default()).1, ChecksumWork::Incremental);
+    }
 }

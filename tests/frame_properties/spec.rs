@@ -169,6 +169,37 @@ impl Spec {
     }
 }
 
+/// The first fragment of an IPv4 packet: `keep` bytes of its transport part, a multiple of 8.
+pub fn first_fragment(spec: &Spec, whole: &[u8], keep: usize) -> Vec<u8> {
+    let mut fragment = whole[..spec.l4_at() + keep].to_vec();
+    let (header, _) = Ipv4Header::from_slice(&fragment[14..]).unwrap();
+    let mut header = Ipv4Header { more_fragments: true, dont_fragment: false, ..header };
+    header.set_payload_len(keep).unwrap();
+    header.header_checksum = header.calc_header_checksum();
+    fragment[14..spec.l4_at()].copy_from_slice(&header.to_bytes());
+    fragment
+}
+
+/// A plain packet 10.1.0.2:1024 -> 10.2.0.2:80, or the echo request 1024.
+pub fn plain(proto: Proto, payload: &[u8]) -> Spec {
+    let l4 = match proto {
+        Proto::TCP => Transport::Tcp { src: 1024, dst: 80, seq: 7, ack: 9, flags: 0x10, options: 0 },
+        Proto::UDP => Transport::Udp { src: 1024, dst: 80, has_checksum: true },
+        _ => Transport::Echo { is_request: true, id: 1024, seq: 1 },
+    };
+    Spec {
+        src: "10.1.0.2".parse().unwrap(),
+        dst: "10.2.0.2".parse().unwrap(),
+        ttl: 9,
+        id: 1,
+        dont_fragment: false,
+        dscp_ecn: 0,
+        options: 0,
+        l4,
+        payload: payload.to_vec(),
+    }
+}
+
 /// The packet in `bytes`, which must be one.
 pub fn packet_of(bytes: &mut [u8]) -> Packet {
     let len = bytes.len();

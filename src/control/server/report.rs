@@ -1,5 +1,7 @@
 //! What the engine tells of itself.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
@@ -79,6 +81,18 @@ pub struct PortReport {
     pub queues: Vec<QueueReport>,
     #[serde(flatten)]
     pub traffic: Traffic,
+    /// What became of the packets that it received: these, `answered`, `consumed`, `host`, `held` and `drops` add up to
+    /// `rx_packets`.
+    pub forwarded: u64,
+    pub answered: u64,
+    /// What the answers were.
+    pub answers: BTreeMap<String, u64>,
+    /// Taken in without an answer.
+    pub consumed: u64,
+    /// Passed to the kernel.
+    pub host: u64,
+    /// Waiting for their next hop.
+    pub held: u64,
 }
 
 /// One queue of a port.

@@ -1,0 +1,127 @@
+//! What is compared.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdin, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::stage::Stage;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The engine, with its full rewrite.
+    Sixway,
+    /// `dpdk-testpmd --forward-mode=io` over its own AF_XDP driver: moves frames, touches no byte.
+    Testpmd,
+}
+
+/// A running forwarder on core 1.
+pub struct Forwarder<'a> {
+    kind: Kind,
+    child: Child,
+    _stdin: Option<ChildStdin>,
+    stage: &'a Stage,
+}
+
+impl<'a> Forwarder<'a> {
+    /// Starts it and waits until it forwards.
+    pub fn start(kind: Kind, stage: &'a Stage) -> Forwarder<'a> {
+        match kind {
+            Kind::Sixway => start_sixway(stage),
+            Kind::Testpmd => start_testpmd(stage),
+        }
+    }
+
+    /// Ends it and takes its XDP programs away.
+    pub fn end(mut self) {
+        let signal = if self.kind == Kind::Sixway { Signal::TERM } else { Signal::INT };
+        kill_process(Pid::from_child(&self.child), signal).expect("our own child");
+        self.child.wait().expect("our own child");
+        if self.kind == Kind::Sixway {
+            let config = self.stage.dir.join("sixway.toml");
+            self.stage.server.run(SIXWAY, &["detach", "--config", &config.to_string_lossy()]);
+        }
+    }
+}
+
+impl Drop for Forwarder<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
+}
+
+const SIXWAY: &str = env!("CARGO_BIN_EXE_sixway");
+
+fn start_sixway(stage: &Stage) -> Forwarder<'_> {
+    let dir = stage.dir.display();
+    let config = format!(
+        r#"[server]
+ip = "192.168.50.1"
+ports = "20480-59903"
+mapping = "mapping.sixway"
+[engine]
+cores = [1]
+poll = "busy"
+pin_dir = "{dir}/bpf"
+state = "{dir}/state"
+[control]
+socket = "{dir}/control.sock"
+[[network]]
+name = "blue"
+prefixes = ["10.0.0.0/8"]
+gateway = "169.254.1.1"
+[[port]]
+name = "uplink"
+interface = "eth1"
+role = "uplink"
+[[port]]
+name = "alice"
+interface = "veth-c"
+role = "access"
+mac = "02:42:0a:00:00:01"
+network = "blue"
+"#
+    );
+    let mapping = "blue udp 02:00:00:00:00:02 192.168.50.2:20482       02:42:0a:00:00:0a 10.0.0.10:7\n\
+                   blue any 02:00:00:00:00:01 192.168.50.1:32768-40959 02:42:0a:00:00:01 10.0.0.1:* native\n";
+    fs::write(stage.dir.join("sixway.toml"), config).expect("a file");
+    fs::write(stage.dir.join("mapping.sixway"), mapping).expect("a file");
+    let socket = stage.dir.join("control.sock");
+    let _ = fs::remove_file(&socket);
+    let log = fs::File::create(stage.dir.join("log")).expect("a file");
+    let mut command = stage.server.command(SIXWAY);
+    command.args(["run", "--config"]).arg(stage.dir.join("sixway.toml"));
+    command.stdout(log.try_clone().expect("a file")).stderr(log);
+    let mut child = command.spawn().expect("sixway starts");
+    let began = Instant::now();
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        let ended = child.try_wait().expect("our own child").is_some() || began.elapsed() > Duration::from_secs(10);
+        assert!(!ended, "{}", fs::read_to_string(stage.dir.join("log")).unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Forwarder { kind: Kind::Sixway, child, _stdin: None, stage }
+}
+
+fn start_testpmd(stage: &Stage) -> Forwarder<'_> {
+    let mut command = stage.server.command("stdbuf");
+    command.args(["-oL", "dpdk-testpmd"]);
+    command.args(["-l", "0,1", "--main-lcore", "0", "--no-pci", "--no-huge", "-m", "512", "--no-telemetry"]);
+    command.args(["--file-prefix", "sixway-bench", "--vdev", "net_af_xdp0,iface=veth-c"]);
+    command.args(["--vdev", "net_af_xdp1,iface=eth1", "--", "--forward-mode=io", "--nb-cores=1"]);
+    command.args(["--total-num-mbufs=32768", "--auto-start"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("dpdk-testpmd starts");
+    let stdin = child.stdin.take();
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut said = String::new();
+    let forwards = lines.by_ref().map_while(Result::ok).any(|line| {
+        said += &line;
+        said.push('\n');
+        line.contains("Press enter to exit")
+    });
+    assert!(forwards, "dpdk-testpmd forwards:\n{said}");
+    std::thread::spawn(move || lines.for_each(drop)); // keeps the pipe empty
+    Forwarder { kind: Kind::Testpmd, child, _stdin: stdin, stage }
+}

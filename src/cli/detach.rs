@@ -1,0 +1,43 @@
+//! `sixway detach`: takes the XDP programs off this network namespace's interfaces for good.
+
+use serde_json::json;
+
+use crate::afxdp::program::{Scope, detach};
+use crate::control::config::{Config, Engine};
+
+use super::Exit;
+use super::arguments::Detach;
+use super::check::show_mistakes;
+use super::output::{Output, complain};
+
+pub(super) fn run(arguments: &Detach, output: &mut Output) -> Exit {
+    let pin_dir = match &arguments.config {
+        None => Engine::default().pin_dir,
+        Some(file) => match Config::load(file) {
+            Ok(config) => config.engine.pin_dir,
+            Err(mistakes) => {
+                show_mistakes(&mistakes, output);
+                return Exit::No;
+            }
+        },
+    };
+    let detached = match detach(&pin_dir, &Scope::Namespace) {
+        Ok(detached) => detached,
+        Err(error) => {
+            complain(format_args!("{}: {error}", pin_dir.display()));
+            return Exit::No;
+        }
+    };
+    if output.is_json() {
+        let interfaces: Vec<&str> = detached.iter().map(|pinned| pinned.interface.as_str()).collect();
+        output.json(&json!({"detached": interfaces}));
+        return Exit::Done;
+    }
+    if detached.is_empty() {
+        output.line(format_args!("nothing is pinned under {}", pin_dir.display()));
+    }
+    for pinned in detached {
+        output.line(format_args!("detached from {}", pinned.interface));
+    }
+    Exit::Done
+}

@@ -1,0 +1,170 @@
+//! What the running server tells over its control socket.
+
+use super::{Appliance, state_file};
+use crate::afxdp::program::Mode;
+use crate::control::explanation;
+use crate::control::server::{
+    DropCount, ExplainRequest, Observed, PortReport, Problem, Quarantined, QueueReport, Status, Traffic, WorkerReport,
+};
+use crate::control::question::question;
+use crate::engine::explain::explain;
+use crate::engine::{BoundQueue, QueueCounters};
+use crate::path::{Answer, Reason, Role};
+use crate::table;
+
+impl Observed for Appliance {
+    fn status(&self) -> Status {
+        let guard = table::pin();
+        let view = self.tables.names.view(&guard);
+        let control = self.control();
+        let now = state_file::now();
+        let resting = self.tables.state.quarantine(now).into_iter().map(|resting| Quarantined {
+            proto: resting.wire.proto.to_string(),
+            server: resting.wire.ip.to_string(),
+            ports: resting.ports.to_string(),
+            remaining_s: u64::from(resting.until.seconds().saturating_sub(now.seconds())),
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            generation: view.generation(),
+            bindings: self.tables.names.len() as u64,
+            pinned: control.ports.iter().flatten().all(|port| port.program.pinned().is_ok()),
+            holder: false,
+            quarantine: resting.collect(),
+        }
+    }
+
+    fn ports(&self) -> Vec<PortReport> {
+        let counters = self.engine.counters();
+        let guard = table::pin();
+        let around = self.tables.around.load(&guard);
+        let control = self.control();
+        let mut reports = Vec::with_capacity(around.ports.len());
+        for (index, (port, on_host)) in around.ports.iter().zip(&control.ports).enumerate() {
+            let queues: Vec<QueueReport> = self
+                .engine
+                .queues()
+                .iter()
+                .zip(&counters.queues)
+                .filter(|(queue, _)| usize::from(queue.port.0) == index)
+                .map(|(queue, counted)| queue_report(queue, counted))
+                .collect();
+            let bound = self.engine.queues().iter().find(|queue| usize::from(queue.port.0) == index);
+            let mut report = PortReport {
+                name: port.name.clone(),
+                interface: on_host.as_ref().map(|on_host| on_host.link.name.clone()).unwrap_or_default(),
+                role: role_word(&port.role).to_owned(),
+                network: match &port.role {
+                    Role::Access(access) => Some(around.networks.name(access.network).to_owned()),
+                    Role::Uplink { .. } | Role::External => None,
+                },
+                mac: port.mac.to_string(),
+                mtu: u16::try_from(port.mtu).unwrap_or(u16::MAX),
+                up: on_host.as_ref().is_some_and(|on_host| on_host.link.up),
+                attach: on_host.as_ref().map_or("", |on_host| mode_word(on_host.program.mode())).to_owned(),
+                mode: bound.map_or("", |queue| if queue.bound.zero_copy { "zero-copy" } else { "copy" }).to_owned(),
+                traffic: sum(&queues),
+                queues,
+                ..PortReport::default()
+            };
+            if let Some(counted) = counters.ports.get(index) {
+                report.traffic.rx_packets = counted.received;
+                report.traffic.drops = counted.drops();
+                report.forwarded = counted.forwarded;
+                report.answered = counted.answered.iter().sum();
+                report.answers = Answer::ALL
+                    .iter()
+                    .zip(counted.answered)
+                    .filter(|&(_, count)| count > 0)
+                    .map(|(answer, count)| (answer.as_str().to_owned(), count))
+                    .collect();
+                report.consumed = counted.consumed;
+                report.host = counted.host;
+                report.held = counted.held;
+            }
+            reports.push(report);
+        }
+        reports
+    }
+
+    fn workers(&self) -> Vec<WorkerReport> {
+        let workers = self.engine.counters().workers;
+        let report = |(index, worker): (usize, crate::engine::WorkerCounters)| WorkerReport {
+            worker: index as u32,
+            core: worker.core.and_then(|core| u32::try_from(core).ok()),
+            polls: worker.polls,
+            busy_polls: worker.busy_polls,
+            sleeps: worker.sleeps,
+            packets: worker.packets,
+            frames: worker.frames,
+            frames_free: worker.frames_free,
+        };
+        workers.into_iter().enumerate().map(report).collect()
+    }
+
+    fn drops(&self) -> Vec<DropCount> {
+        let counters = self.engine.counters();
+        let guard = table::pin();
+        let around = self.tables.around.load(&guard);
+        let mut drops = Vec::new();
+        for (port, counted) in around.ports.iter().zip(&counters.ports) {
+            for (&reason, &packets) in Reason::ALL.iter().zip(&counted.dropped).filter(|&(_, &packets)| packets > 0) {
+                drops.push(DropCount { port: port.name.clone(), reason: reason.as_str().to_owned(), packets });
+            }
+        }
+        drops
+    }
+
+    fn explain(&self, request: &ExplainRequest) -> Result<serde_json::Value, Problem> {
+        let guard = table::pin();
+        let mut cx = self.tables.context(&guard, state_file::now());
+        cx.dry_run = true;
+        let question = question(request, cx.around)?;
+        let explanation = explain(&cx, &question).map_err(Problem::malformed)?;
+        Ok(explanation::to_json(&explanation, cx.around))
+    }
+}
+
+fn queue_report(queue: &BoundQueue, counted: &QueueCounters) -> QueueReport {
+    let statistics = queue.statistics().ok();
+    QueueReport {
+        queue: queue.queue.0,
+        worker: queue.worker as u32,
+        traffic: Traffic {
+            rx_packets: counted.rx_packets,
+            rx_bytes: counted.rx_bytes,
+            tx_packets: counted.tx_packets,
+            tx_bytes: counted.tx_bytes,
+            drops: 0,
+        },
+        rx_ring_full: statistics.as_ref().map_or(0, |statistics| statistics.rx_ring_full),
+        fill_ring_empty: statistics.as_ref().map_or(0, |statistics| statistics.fill_ring_empty),
+    }
+}
+
+fn sum(queues: &[QueueReport]) -> Traffic {
+    queues.iter().fold(Traffic::default(), |sum, queue| Traffic {
+        rx_packets: sum.rx_packets + queue.traffic.rx_packets,
+        rx_bytes: sum.rx_bytes + queue.traffic.rx_bytes,
+        tx_packets: sum.tx_packets + queue.traffic.tx_packets,
+        tx_bytes: sum.tx_bytes + queue.traffic.tx_bytes,
+        drops: sum.drops,
+    })
+}
+
+fn role_word(role: &Role) -> &'static str {
+    match role {
+        Role::Uplink { .. } => "uplink",
+        Role::External => "external",
+        Role::Access(_) => "access",
+    }
+}
+
+fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Native => "native",
+        Mode::Generic => "generic",
+    }
+}

@@ -1,0 +1,7 @@
+//! The `sixway` command as people and programs use it: what it prints, and how it exits.
+
+mod check;
+mod explain;
+mod replay;
+mod stats;
+mod support;

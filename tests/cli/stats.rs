@@ -1,0 +1,156 @@
+//! `sixway stats` against a control socket, and `sixway doctor` against this host.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::support::{Directory, sixway};
+use serde_json::{Value, json};
+use sixway::control::server::{
+    ControlSocket, DropCount, ExplainRequest, Observed, PortReport, Problem, Quarantined, Status, Traffic,
+    WorkerReport, serve,
+};
+
+/// An engine of two ports.
+struct Engine;
+
+impl Observed for Engine {
+    fn status(&self) -> Status {
+        let quarantine = vec![Quarantined {
+            proto: "tcp".into(),
+            server: "192.168.50.1".into(),
+            ports: "20480".into(),
+            remaining_s: 42,
+        }];
+        Status {
+            version: "0.1.0".into(),
+            pid: 7,
+            uptime_s: 60,
+            generation: 3,
+            bindings: 1_000_000,
+            quarantine,
+            ..Status::default()
+        }
+    }
+
+    fn ports(&self) -> Vec<PortReport> {
+        let traffic = Traffic { rx_packets: 1_234_567, rx_bytes: 99, tx_packets: 5, tx_bytes: 6, drops: 3 };
+        let uplink = PortReport {
+            name: "uplink".into(),
+            interface: "eth1".into(),
+            role: "uplink".into(),
+            up: true,
+            attach: "native".into(),
+            mode: "copy".into(),
+            traffic,
+            ..PortReport::default()
+        };
+        let web1 = PortReport {
+            name: "web1".into(),
+            interface: "veth-web1".into(),
+            role: "access".into(),
+            network: Some("blue".into()),
+            ..PortReport::default()
+        };
+        vec![uplink, web1]
+    }
+
+    fn workers(&self) -> Vec<WorkerReport> {
+        vec![WorkerReport { core: Some(1), frames: 4096, frames_free: 100, ..WorkerReport::default() }]
+    }
+
+    fn drops(&self) -> Vec<DropCount> {
+        vec![DropCount { port: "uplink".into(), reason: "not_public".into(), packets: 3 }]
+    }
+
+    fn explain(&self, _: &ExplainRequest) -> Result<Value, Problem> {
+        Ok(json!({}))
+    }
+}
+
+fn with_engine(test: &str, story: impl FnOnce(&str)) {
+    let directory = Directory::new(test);
+    let path = directory.path("control.sock");
+    let socket = ControlSocket::bind(Path::new(&path), None).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(serve(socket, Arc::new(Engine), async { drop(stopped.await) }))
+    });
+    story(&path);
+    stop.send(()).unwrap();
+    server.join().unwrap().unwrap();
+}
+
+#[test]
+fn counters_are_shown_in_tables() {
+    with_engine("stats-tables", |socket| {
+        let shown = sixway(&["stats", "--socket", socket]);
+        assert_eq!(shown.code, 0, "{}", shown.stderr);
+        let expected = "\
+sixway 0.1.0, process 7, up 60 s, generation 3, 1,000,000 bindings
+not pinned: without the engine, owned traffic is answered with resets
+resting: tcp 192.168.50.1:20480, 42 s more
+
+port    interface  role    network  state        rx packets  rx bytes  tx packets  tx bytes  drops
+uplink  eth1       uplink  -        native copy   1,234,567        99           5         6      3
+web1    veth-web1  access  blue     down                  0         0           0         0      0
+
+worker  core  polls  busy polls  sleeps  packets  frames  free
+     0     1      0           0       0        0   4,096   100
+
+port    reason      packets
+uplink  not_public        3
+";
+        assert_eq!(shown.stdout, expected);
+    });
+}
+
+#[test]
+fn programs_get_what_the_socket_says() {
+    with_engine("stats-json", |socket| {
+        let shown = sixway(&["stats", "--json", "--socket", socket]);
+        assert_eq!(shown.code, 0, "{}", shown.stderr);
+        let answer: Value = serde_json::from_str(&shown.stdout).unwrap();
+        assert_eq!(answer["status"]["quarantine"][0]["remaining_s"], 42);
+        assert_eq!(answer["ports"][0]["rx_packets"], 1_234_567);
+        assert_eq!(answer["drops"], json!([{"port": "uplink", "reason": "not_public", "packets": 3}]));
+        assert_eq!(answer["workers"][0]["frames"], 4096);
+    });
+}
+
+#[test]
+fn without_an_engine_the_answer_is_no() {
+    let directory = Directory::new("stats-none");
+    let socket = directory.path("control.sock");
+    let shown = sixway(&["stats", "--socket", &socket]);
+    assert_eq!((shown.code, shown.stdout.as_str()), (1, ""));
+    assert!(shown.stderr.starts_with(&format!("sixway: no engine at {socket}: No such file")), "{}", shown.stderr);
+}
+
+#[test]
+fn the_doctor_names_every_port_and_the_way_out() {
+    let directory = Directory::new("doctor");
+    let config = directory.write(
+        "host.toml",
+        "[server]\nip = \"192.168.50.1\"\nports = \"20480-59903\"\nmapping = \"m\"\n\
+         [engine]\npin_dir = \"/proc/sixway\"\n\
+         [[port]]\nname = \"uplink\"\ninterface = \"not-there\"\nrole = \"uplink\"\n\
+         [[port]]\nname = \"loop\"\ninterface = \"lo\"\nrole = \"external\"\n",
+    );
+    let examined = sixway(&["doctor", "--config", &config, "--json"]);
+    assert_eq!(examined.code, 1, "{}", examined.stdout);
+    let report: Value = serde_json::from_str(&examined.stdout).unwrap();
+    assert_eq!(report["ok"], false);
+    let findings = report["findings"].as_array().unwrap();
+    let about = |subject: &str| findings.iter().filter(|f| f["subject"] == subject).collect::<Vec<_>>();
+    assert_eq!(about("port uplink")[0]["found"], "there is no interface not-there in this network namespace");
+    assert!(about("port loop").len() >= 3, "{report:#}");
+    assert_eq!(about("pin directory /proc/sixway")[0]["level"], "fail");
+    assert_eq!((about("kernel").len(), about("AF_XDP").len(), about("locked memory").len()), (1, 1, 1));
+    for finding in findings {
+        assert_eq!(finding["advice"].is_null(), finding["level"] == "ok", "{finding}");
+    }
+    let text = sixway(&["doctor", "--config", &config]).stdout;
+    assert!(text.contains("fail  port uplink: there is no interface not-there"), "{text}");
+    assert!(!text.contains('\x1b'), "no colours but on a terminal");
+}

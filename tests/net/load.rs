@@ -1,0 +1,112 @@
+//! Many connections, and much on each.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::lab::Lab;
+use crate::lab::namespace::Namespace;
+use crate::lab::programs::{Nginx, iperf, iperf_server};
+
+const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+
+/// 10,000 short HTTP connections from a native client and 10,000 from a default-mode one, eight at a time: none fails.
+#[test]
+fn ten_thousand_short_connections_and_none_fails() {
+    let lab = Lab::running();
+    let nginx = Nginx::start(&lab, "web");
+    nginx.serve("index.html", b"hello from web\n");
+    for client in ["alice", "carol"] {
+        let began = Instant::now();
+        let failures = short_connections(lab.at(client), 10_000, 8);
+        let elapsed = began.elapsed();
+        println!("{client}: 10000 connections in {elapsed:.1?}, {:.0} a second", 10_000.0 / elapsed.as_secs_f64());
+        assert!(failures.is_empty(), "{client}: {} failed, the first: {}", failures.len(), failures[0]);
+    }
+}
+
+fn short_connections(place: &Namespace, total: u32, at_once: u32) -> Vec<String> {
+    let left = AtomicU32::new(total);
+    let worker = || {
+        place.enter();
+        let mut failures = Vec::new();
+        while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            if let Err(error) = fetch() {
+                failures.push(error.to_string());
+            }
+        }
+        failures
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect()
+    })
+}
+
+fn fetch() -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((WEB, 80)), Duration::from_secs(10))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: web\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    if page.ends_with("hello from web\n") { Ok(()) } else { Err(std::io::Error::other(format!("cut short: {page:?}"))) }
+}
+
+/// Ten TCP flows each way at once for 30 seconds: every flow moves to the very end.
+#[test]
+fn ten_flows_each_way_and_none_is_stuck() {
+    let lab = Lab::running();
+    let _server = iperf_server(lab.at("web"));
+    let report = iperf(lab.at("carol"), &["-c", "10.0.0.10", "-P", "10", "-t", "30", "--bidir"]);
+    assert!(report["error"].is_null(), "{}", report["error"]);
+    let gigabits = |sum: &str| report["end"][sum]["bits_per_second"].as_f64().unwrap_or(0.0) / 1e9;
+    println!(
+        "10 flows each way: {:.2} Gbit/s up, {:.2} Gbit/s down",
+        gigabits("sum_received"),
+        gigabits("sum_received_bidir_reverse")
+    );
+    let streams = report["end"]["streams"].as_array().expect("a list of flows");
+    assert_eq!(streams.len(), 20, "ten flows each way");
+    for stream in streams {
+        assert!(stream["receiver"]["bytes"].as_u64() > Some(1 << 20), "a flow that hardly moved: {stream}");
+    }
+    let intervals = report["intervals"].as_array().expect("a list of seconds");
+    let flows = intervals[0]["streams"].as_array().expect("flows").len();
+    for flow in 0..flows {
+        let stuck = |second: &Value| second["streams"][flow]["bytes"].as_u64() == Some(0);
+        let longest = intervals.split(|second| !stuck(second)).map(<[Value]>::len).max().unwrap_or(0);
+        assert!(longest < 3, "flow {flow} stood still for {longest} seconds");
+    }
+}
+
+/// Single flows of each kind, for the record: across the wire in both modes, and on one server.
+#[test]
+fn single_flows_move_in_both_directions() {
+    let lab = Lab::running();
+    let _server = iperf_server(lab.at("web"));
+    for client in ["alice", "carol", "dave"] {
+        for direction in [&["-c", "10.0.0.10", "-t", "3"][..], &["-c", "10.0.0.10", "-t", "3", "-R"]] {
+            let report = iperf(lab.at(client), direction);
+            let gigabits = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or(0.0) / 1e9;
+            let way = if direction.len() > 4 { "down" } else { "up" };
+            println!("{client} {way}: {gigabits:.2} Gbit/s, {} retransmits", report["end"]["sum_sent"]["retransmits"]);
+            assert!(gigabits > 0.1, "{client} {way}: {gigabits} Gbit/s is a flow that limps\n{report}");
+        }
+    }
+}
+
+/// UDP in a steady stream arrives, apart from what a full ring may lose.
+#[test]
+fn a_steady_stream_of_datagrams_arrives() {
+    let lab = Lab::running();
+    let _server = iperf_server(lab.at("web"));
+    for size in ["64", "512", "1448"] {
+        let report = iperf(lab.at("carol"), &["-c", "10.0.0.10", "-u", "-b", "20M", "-l", size, "-t", "3"]);
+        let lost = report["end"]["sum"]["lost_percent"].as_f64().unwrap_or(100.0);
+        println!("UDP, {size} bytes at 20 Mbit/s: {lost:.3}% lost");
+        assert!(lost < 1.0, "{size} bytes: {lost}% lost\n{}", report["end"]["sum"]);
+    }
+}

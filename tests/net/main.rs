@@ -1,0 +1,19 @@
+//! Stories on live traffic: engines, real kernels' TCP/IP, real programs, all in network namespaces.
+//!
+//! Every story builds its own [`lab::Lab`]: two servers on an underlay, containers behind them, a router and a host
+//! outside. Nothing can reach the machine's own network: the lab lives in namespaces of its own, and the story's own
+//! thread enters one before it does anything. Root is needed. Each story prints the figures that it measured:
+//! `cargo test --test net -- --nocapture` shows them.
+
+mod lab;
+
+mod crash;
+mod echo;
+mod garbage;
+mod ground;
+mod load;
+mod outside;
+mod refusals;
+mod reload;
+mod tenants;
+mod wire;

@@ -1,0 +1,63 @@
+//! Destinations that nobody holds are refused at once; nobody waits for a timeout.
+
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::lab::Lab;
+use crate::lab::peers::{self, PATIENCE, connect_within};
+
+const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// A SYN to a port or an address without a binding is reset.
+#[test]
+fn tcp_to_nobody_is_reset_at_once() {
+    let lab = Lab::running();
+    for client in ["alice", "carol", "dave"] {
+        for target in [(WEB, 81), (NOBODY, 80)] {
+            let began = Instant::now();
+            let error = connect_within(lab.at(client), target, PATIENCE).expect_err("nobody is there");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{client} -> {target:?}");
+            assert!(began.elapsed() < AT_ONCE, "{client} -> {target:?} took {:?}", began.elapsed());
+        }
+    }
+}
+
+/// UDP to an unbound port of a known address: port unreachable.
+#[test]
+fn udp_to_an_unbound_port_is_port_unreachable() {
+    let lab = Lab::running();
+    for client in ["alice", "carol", "dave"] {
+        let error = udp_error(&lab, client, (WEB, 9));
+        assert_eq!(error, ErrorKind::ConnectionRefused, "{client}");
+    }
+}
+
+/// UDP to an address of the network that nobody holds: host unreachable.
+#[test]
+fn udp_to_an_unknown_address_is_host_unreachable() {
+    let lab = Lab::running();
+    for client in ["alice", "carol"] {
+        let error = udp_error(&lab, client, (NOBODY, 9));
+        assert_eq!(error, ErrorKind::HostUnreachable, "{client}");
+    }
+}
+
+/// A bound service whose process is not there: the container's own kernel refuses, and the client hears it.
+#[test]
+fn a_closed_port_of_a_bound_service_is_refused_by_its_container() {
+    let lab = Lab::running();
+    for client in ["alice", "carol", "dave"] {
+        let error = connect_within(lab.at(client), (WEB, 80), PATIENCE).expect_err("no server runs");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{client}: TCP");
+        assert_eq!(udp_error(&lab, client, (WEB, 7)), ErrorKind::ConnectionRefused, "{client}: UDP");
+    }
+}
+
+fn udp_error(lab: &Lab, client: &str, target: (Ipv4Addr, u16)) -> ErrorKind {
+    let socket = peers::udp(lab.at(client), target);
+    socket.send(b"anybody there?").expect("the first send meets no error");
+    socket.recv(&mut [0; 100]).expect_err("nobody answers").kind()
+}
