@@ -263,7 +263,7 @@ fn two_containers_of_one_server_talk_and_every_frame_has_one_verdict() {
             assert_eq!(client, "10.1.0.2", "the server application sees its client's inside name");
 
             let counters = server.stop();
-            assert!(counters[0].forwarded > 1000 && counters[1].forwarded > len as u64 / 1500);
+            assert!(counters[0].forwarded > 100 && counters[1].forwarded > len as u64 / 1500);
             assert!(counters[0].answered[Answer::Arp.index()] >= 1);
         });
     }

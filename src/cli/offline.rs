@@ -24,7 +24,8 @@ impl Offline {
     pub(super) fn load(file: &Path) -> Result<Offline, Vec<Mistake>> {
         let config = Config::load(file)?;
         let assembly = Assembly::new(&config, |_| None)?;
-        let state = state_in_memory(&assembly, Tick(0)).map_err(|error| vec![Mistake::in_file(file, error.to_string())])?;
+        let state =
+            state_in_memory(&assembly, Tick(0)).map_err(|error| vec![Mistake::in_file(file, error.to_string())])?;
         hold_pinned(&assembly.names.view(&table::pin()), &assembly.around);
         Ok(Offline { assembly, state, hops: fixed_hops(&config).next_hops() })
     }

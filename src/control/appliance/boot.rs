@@ -10,8 +10,8 @@ use std::time::Instant;
 use super::claims::claims_of;
 use super::state_file;
 use super::{Appliance, Control, PortOnHost};
-use crate::afxdp::program::{self, AttachError, Kind, Want};
 use crate::afxdp::Copying;
+use crate::afxdp::program::{self, AttachError, Kind, Want};
 use crate::control::assemble::{Assembly, Interface, fixed_hops, holdings};
 use crate::control::config::{self, Config, Mistake};
 use crate::control::kernel::{Link, capability, links};
@@ -28,7 +28,10 @@ pub enum BootError {
     /// What is wrong with the mapping.
     Mapping(Vec<Mistake>),
     /// A configured interface is not there.
-    NoInterface { port: String, interface: Option<String> },
+    NoInterface {
+        port: String,
+        interface: Option<String>,
+    },
     /// The state file could not be opened.
     State(PathBuf, io::Error),
     /// The XDP program of a port could not be attached.
@@ -104,9 +107,7 @@ pub fn boot(config: Config, resolve: Resolve) -> Result<Appliance, BootError> {
 
 fn link_of(port: &config::Port, links: &[Link]) -> Result<Link, BootError> {
     let found = port.interface.as_deref().and_then(|name| links.iter().find(|link| link.name == name));
-    found
-        .cloned()
-        .ok_or_else(|| BootError::NoInterface { port: port.name.clone(), interface: port.interface.clone() })
+    found.cloned().ok_or_else(|| BootError::NoInterface { port: port.name.clone(), interface: port.interface.clone() })
 }
 
 /// Attaches every port's program and tells it what to claim.

@@ -3,10 +3,10 @@
 use super::{Appliance, state_file};
 use crate::afxdp::program::Mode;
 use crate::control::explanation;
+use crate::control::question::question;
 use crate::control::server::{
     DropCount, ExplainRequest, Observed, PortReport, Problem, Quarantined, QueueReport, Status, Traffic, WorkerReport,
 };
-use crate::control::question::question;
 use crate::engine::explain::explain;
 use crate::engine::{BoundQueue, QueueCounters};
 use crate::path::{Answer, Reason, Role};

@@ -19,9 +19,10 @@ pub(super) fn probes(names: &View<'_>, around: &Surroundings) -> Vec<(PortId, [u
             if access.network != container.network() || access.pinned.is_some() {
                 continue;
             }
-            let gateway = around.networks.get(access.network).and_then(|network| {
-                network.gateways.iter().copied().find(|ip| ip.is_v4())
-            });
+            let gateway = around
+                .networks
+                .get(access.network)
+                .and_then(|network| network.gateways.iter().copied().find(|ip| ip.is_v4()));
             let mut frame = [0; ARP_FRAME_LEN];
             arp_request(&mut frame, port.mac, gateway.unwrap_or(Ip::UNSPECIFIED_V4), container.ip());
             probes.push((PortId(index as u16), frame));

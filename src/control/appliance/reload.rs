@@ -1,9 +1,9 @@
 //! Another mapping, while packets flow.
 
+use super::Appliance;
 use super::boot::answers_arp;
 use super::claims::claims_of;
 use super::state_file;
-use super::Appliance;
 use crate::afxdp::program::Claims;
 use crate::control::assemble::load_mapping;
 use crate::control::config::Mistake;

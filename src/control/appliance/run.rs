@@ -53,32 +53,33 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let appliance = Arc::new(appliance);
     appliance.probe();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;
-    runtime.block_on(async {
-        let served = Arc::clone(&appliance);
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve(socket, served, async move {
-            // Whether told or dropped, it is time to stop.
-            let _ = stopped.await;
-        }));
-        let watched = Arc::clone(&appliance);
-        let interfaces = appliance.interfaces();
-        let uplinks = appliance.uplinks();
-        let fib = fixed_hops(&appliance.config);
-        let watching = watch(fib, uplinks, interfaces, questions, move |change| watched.note(change));
-        tracing::info!(state = %appliance.state_file.display(), "forwarding");
-        // Not under systemd: nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let outcome = tokio::select! {
-            outcome = appliance.heed_signals() => outcome,
-            outcome = watching => outcome,
-            () = appliance.keep_probing() => Ok(()),
-        };
-        drop(stop);
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        let served = server.await.map_err(io::Error::other)?;
-        outcome.and(served)
-    })
-    .map_err(RunError::Control)?;
+    runtime
+        .block_on(async {
+            let served = Arc::clone(&appliance);
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let server = tokio::spawn(serve(socket, served, async move {
+                // Whether told or dropped, it is time to stop.
+                let _ = stopped.await;
+            }));
+            let watched = Arc::clone(&appliance);
+            let interfaces = appliance.interfaces();
+            let uplinks = appliance.uplinks();
+            let fib = fixed_hops(&appliance.config);
+            let watching = watch(fib, uplinks, interfaces, questions, move |change| watched.note(change));
+            tracing::info!(state = %appliance.state_file.display(), "forwarding");
+            // Not under systemd: nobody to tell.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            let outcome = tokio::select! {
+                outcome = appliance.heed_signals() => outcome,
+                outcome = watching => outcome,
+                () = appliance.keep_probing() => Ok(()),
+            };
+            drop(stop);
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            let served = server.await.map_err(io::Error::other)?;
+            outcome.and(served)
+        })
+        .map_err(RunError::Control)?;
     if let Some(appliance) = Arc::into_inner(appliance) {
         let stopped = appliance.engine.stop();
         let lost = stopped.iter().filter(|stopped| !stopped.audit.adds_up()).count();
@@ -156,7 +157,8 @@ impl Appliance {
         if !link.up || !link.running {
             self.release(&link.name);
         }
-        let Some(index) = self.config.ports.iter().position(|port| port.interface.as_deref() == Some(&link.name)) else {
+        let Some(index) = self.config.ports.iter().position(|port| port.interface.as_deref() == Some(&link.name))
+        else {
             return;
         };
         let changed = with_link(self.tables.around.load(&table::pin()), index, &link);
