@@ -3,6 +3,9 @@
 
 use proptest::prelude::*;
 use sixway::afxdp::program::{Action, Claims, Kind, Program, PublicIp};
+use sixway::frame::Frame;
+use sixway::path::{Context, claims};
+use sixway::table;
 use sixway::units::{Endpoint, Proto};
 
 #[allow(dead_code)]
@@ -59,7 +62,13 @@ fn both(external: bool) -> (World, Program) {
 fn decisions(world: &World, program: &Program, frame: &[u8]) -> (bool, bool) {
     let action = program.run(frame).unwrap();
     assert!(matches!(action, Action::Drop | Action::Pass), "{action:?}");
-    (action == Action::Drop, world.claims("uplink", frame))
+    let guard = table::pin();
+    let World { assembly, state, hops, now, .. } = world;
+    let (names, around) = (assembly.names.view(&guard), &assembly.around);
+    let cx = Context { names, around, state, hops, now: *now, dry_run: false };
+    let mut buffer = frame.to_vec();
+    let role = &around.port(around.uplink.unwrap()).unwrap().role;
+    (action == Action::Drop, claims(&cx, role, &Frame::new(&mut buffer, 0, frame.len())))
 }
 
 /// Later fragments follow what the program remembers of their first ones; that is no function of the packet.

@@ -38,10 +38,10 @@ pub(super) fn deliver<O: Observer>(
     if side == Some(Side::Outside) && !to.binding.is_block() && !to.binding.is_public() {
         return Err(Stop::Drop(Reason::NotPublic));
     }
-    if let (Some(side), Some(slot), true) = (side, slot, to.binding.is_block()) {
-        if !walk.cx.state.admits(slot, side, flow.signal, walk.cx.now) {
-            return Err(Stop::Drop(Reason::NotSolicited));
-        }
+    if let (Some(side), Some(slot), true) = (side, slot, to.binding.is_block())
+        && !walk.cx.state.admits(slot, side, flow.signal, walk.cx.now)
+    {
+        return Err(Stop::Drop(Reason::NotSolicited));
     }
     let remote = match *from {
         Sender::Bound { wire, .. } => wire,
