@@ -58,7 +58,8 @@ pub(super) fn deliver<O: Observer>(
     Ok(Plan { src, dst, error_source, to: To::Container { port, mac } })
 }
 
-/// What the receiver sees as sender, and the side that the packet comes from. One's own network shows its inside name.
+/// What the receiver sees as sender, and the side that the packet comes from. One's own network shows its inside name
+/// (and between holders of one address its wire name).
 /// Across networks a client shows its wire name, and the server that it called the inside name that it was called by.
 fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Result<(Endpoint, Option<Side>), Stop> {
     let (binding, wire) = match *from {
