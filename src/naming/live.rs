@@ -19,7 +19,7 @@ use super::writer::NamesWriter;
 pub struct Names {
     pub(super) timeline: Arc<Timeline>,
     pub(super) bindings: Arc<Table<Binding, 4>>,
-    pub(super) containers: Arc<Table<Container, 2>>,
+    pub(super) containers: Arc<Table<Container, 3>>,
     pub(super) servers: Arc<Table<Server, 1>>,
     pub(super) public_ips: Arc<Table<PublicIp, 1>>,
     pub(super) groups: Arc<Table<Group, 1>>,

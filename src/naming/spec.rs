@@ -352,7 +352,8 @@ impl fmt::Display for BindingSpec {
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.ip.is_v4(), self.port) {
-            (_, None) => self.ip.fmt(f),
+            (true, None) => self.ip.fmt(f),
+            (false, None) => write!(f, "[{}]", self.ip),
             (true, Some(port)) => write!(f, "{}:{port}", self.ip),
             (false, Some(port)) => write!(f, "[{}]:{port}", self.ip),
         }

@@ -12,8 +12,8 @@ use super::change::{Clash, Located, Rule, Wanted};
 use super::hash::{inside_hash, ip_hash, mix, pair_hash, text_hash, wire_hash};
 use super::live::Names;
 use super::record::{
-    BY_CONTAINER, BY_INSIDE, BY_PAIR, Binding, Container, ContainerId, Flags, PublicIp, Server, ServiceName,
-    blocks_hash, shared_hash,
+    BY_CONTAINER, BY_ID, BY_INSIDE, BY_PAIR, Binding, Container, ContainerId, Flags, PublicIp, Server, ServiceName,
+    blocks_hash, id_hash, shared_hash,
 };
 use super::sizes::Sizes;
 use super::spec::{BindingKey, BindingSpec, KeyPorts, Part, Ports, Protocol};
@@ -61,6 +61,16 @@ enum Counted {
     Container,
     Server,
     PublicIp,
+}
+
+/// Whose binding is looked for: all of an identity but the ports.
+#[derive(Clone, Copy)]
+struct Who<'a> {
+    network: NetworkId,
+    proto: Protocol,
+    mac: Option<Mac>,
+    ip: Ip,
+    id: Option<&'a str>,
 }
 
 /// A put whose network is known.
@@ -114,10 +124,12 @@ impl<'w> Staging<'w> {
             let Some(network) = self.admit(put) else { continue };
             let (base, log2) = spec.inside.base_and_log2();
             let draft = Draft { put: put as u32, network, log2 };
-            let found = self.find_container(network, spec).and_then(|container| {
-                let exact = self.find_binding(container, network, spec, base, log2);
-                exact.or_else(|| if renumber { self.find_same_numbers(container, spec).ok() } else { None })
-            });
+            let who = Who { network, proto: spec.proto, mac: spec.mac, ip: spec.ip, id: spec.id.as_deref() };
+            let exact = self.find_ports(who, (base, log2, spec.is_block()));
+            let found = match exact {
+                None if renumber && spec.is_same_numbers() => self.find_same_numbers(who).ok(),
+                exact => exact,
+            };
             let Some(handle) = found else {
                 self.drafts.push(draft);
                 self.staged.added += 1;
@@ -225,16 +237,15 @@ impl<'w> Staging<'w> {
         let spec = &puts[put].value;
         let (inside_base, _) = spec.inside.base_and_log2();
         let (wire_base, log2) = spec.wire.base_and_log2();
-        let container = match self.find_container(draft.network, spec) {
-            Some(container) => {
-                if let Some(twin) = self.find_binding(container, draft.network, spec, inside_base, log2) {
-                    let message = "has the same identity (network, proto, id, ip, port) as another; \
-                                   replicas that share their MAC need an id=";
-                    self.clash(put, Rule::SameIdentity, Some(twin), message.to_owned());
-                    return;
-                }
-                container
-            }
+        let who = Who { network: draft.network, proto: spec.proto, mac: spec.mac, ip: spec.ip, id: spec.id.as_deref() };
+        if let Some(twin) = self.find_ports(who, (inside_base, log2, spec.is_block())) {
+            let message = "has the same identity (network, proto, id, ip, port) as another; \
+                           replicas that share their MAC need an id=";
+            self.clash(put, Rule::SameIdentity, Some(twin), message.to_owned());
+            return;
+        }
+        let container = match self.find_pair(who) {
+            Some(container) => container,
             None => self.insert_container(draft.network, spec),
         };
         let server = self.server(spec.server_ip, spec.server_mac);
@@ -410,15 +421,28 @@ impl<'w> Staging<'w> {
         Some(id)
     }
 
-    fn find_container(&self, network: NetworkId, spec: &BindingSpec) -> Option<Handle> {
-        self.find_pair(network, spec.mac, spec.ip, spec.id.as_deref())
+    /// The container of this very MAC.
+    fn find_pair(&self, who: Who<'_>) -> Option<Handle> {
+        let id = who.id.map(|text| self.names.container_id(text));
+        let is_it = |c: &Container| c.ip == who.ip && c.mac() == who.mac && c.network == who.network && c.id == id;
+        let hash = pair_hash(who.network, who.mac, who.ip);
+        self.names.containers.find_staged(BY_PAIR, hash, self.writer, is_it).map(|(handle, _)| handle)
     }
 
-    fn find_pair(&self, network: NetworkId, mac: Option<Mac>, ip: Ip, id: Option<&str>) -> Option<Handle> {
-        let id = id.map(|text| self.names.container_id(text));
-        let is_it = |c: &Container| c.ip == ip && c.mac() == mac && c.network == network && c.id == id;
-        let hash = pair_hash(network, mac, ip);
-        self.names.containers.find_staged(BY_PAIR, hash, self.writer, is_it).map(|(handle, _)| handle)
+    /// Calls `each` with every container of that identity: where an id stands in for the MAC, a MAC that changes
+    /// makes two for a while.
+    fn each_container(&self, who: Who<'_>, mut each: impl FnMut(Handle)) {
+        let Some(text) = who.id else {
+            self.find_pair(who).into_iter().for_each(each);
+            return;
+        };
+        let id = self.names.container_id(text);
+        let hash = id_hash(who.network, id, who.ip);
+        self.names.containers.find_all_staged(BY_ID, hash, self.writer, |handle, c| {
+            if c.ip == who.ip && c.network == who.network && c.id == Some(id) {
+                each(handle);
+            }
+        });
     }
 
     fn insert_container(&mut self, network: NetworkId, spec: &BindingSpec) -> Handle {
@@ -434,52 +458,38 @@ impl<'w> Staging<'w> {
     }
 
     /// The binding of this identity, in the staged state.
-    fn find_binding(
-        &self,
-        container: Handle,
-        network: NetworkId,
-        spec: &BindingSpec,
-        base: u16,
-        log2: u8,
-    ) -> Option<Handle> {
-        self.find_ports(container, network, (spec.proto, spec.ip), (base, log2, spec.is_block()))
-    }
-
-    fn find_ports(
-        &self,
-        container: Handle,
-        network: NetworkId,
-        (proto, ip): (Protocol, Ip),
-        (base, log2, is_block): (u16, u8, bool),
-    ) -> Option<Handle> {
-        let is_it = |binding: &Binding| {
-            binding.container == container
-                && binding.inside_base == base
-                && binding.log2 == log2
-                && binding.is_block() == is_block
-                && binding.proto == proto
-        };
+    fn find_ports(&self, who: Who<'_>, (base, log2, is_block): (u16, u8, bool)) -> Option<Handle> {
         let bindings = &self.names.bindings;
-        let find = |index, hash| bindings.find_staged(index, hash, self.writer, is_it).map(|(handle, _)| handle);
-        if is_block {
-            return find(BY_CONTAINER, blocks_hash(container));
-        }
-        find(BY_INSIDE, inside_hash(network, ip, base, log2))
-            .or_else(|| find(BY_CONTAINER, shared_hash(container, base)))
+        let mut found = None;
+        self.each_container(who, |container| {
+            let is_it = |binding: &Binding| {
+                binding.container == container
+                    && binding.inside_base == base
+                    && binding.log2 == log2
+                    && binding.is_block() == is_block
+                    && binding.proto == who.proto
+            };
+            let find = |index, hash| bindings.find_staged(index, hash, self.writer, is_it).map(|(handle, _)| handle);
+            found = found.or_else(|| match is_block {
+                true => find(BY_CONTAINER, blocks_hash(container)),
+                false => find(BY_INSIDE, inside_hash(who.network, who.ip, base, log2))
+                    .or_else(|| find(BY_CONTAINER, shared_hash(container, base))),
+            });
+        });
+        found
     }
 
     /// The container's only block of equal numbers for that protocol; else how many there are.
-    fn find_same_numbers(&self, container: Handle, spec: &BindingSpec) -> Result<Handle, usize> {
-        if spec.is_same_numbers() { self.find_star(container, spec.proto) } else { Err(0) }
-    }
-
-    fn find_star(&self, container: Handle, proto: Protocol) -> Result<Handle, usize> {
+    fn find_same_numbers(&self, who: Who<'_>) -> Result<Handle, usize> {
         let mut found = Vec::new();
-        self.names.bindings.find_all_staged(BY_CONTAINER, blocks_hash(container), self.writer, |handle, binding| {
-            let same = binding.inside_base == binding.wire_base && binding.is_block();
-            if binding.container == container && same && binding.proto == proto {
-                found.push(handle);
-            }
+        self.each_container(who, |container| {
+            let hash = blocks_hash(container);
+            self.names.bindings.find_all_staged(BY_CONTAINER, hash, self.writer, |handle, binding| {
+                let same = binding.inside_base == binding.wire_base && binding.is_block();
+                if binding.container == container && same && binding.proto == who.proto {
+                    found.push(handle);
+                }
+            });
         });
         match found[..] {
             [one] => Ok(one),
@@ -492,17 +502,16 @@ impl<'w> Staging<'w> {
         let network = self
             .network(&key.network)
             .ok_or_else(|| (Rule::UnknownNetwork, format!("network `{}` is not configured", key.network)))?;
-        let container = self.find_pair(network, key.mac, key.ip, key.id.as_deref()).ok_or_else(missing)?;
+        let who = Who { network, proto: key.proto, mac: key.mac, ip: key.ip, id: key.id.as_deref() };
         match key.ports {
-            KeyPorts::SameNumbers => self.find_star(container, key.proto).map_err(|count| match count {
+            KeyPorts::SameNumbers => self.find_same_numbers(who).map_err(|count| match count {
                 0 => missing(),
                 several => (Rule::Ambiguous, format!("the container has {several} such blocks: give the ports")),
             }),
             KeyPorts::Exactly(ports) => {
                 let (base, log2) = ports.base_and_log2();
                 let is_block = matches!(ports, Ports::Block(_));
-                let found = self.find_ports(container, network, (key.proto, key.ip), (base, log2, is_block));
-                found.ok_or_else(missing)
+                self.find_ports(who, (base, log2, is_block)).ok_or_else(missing)
             }
         }
     }

@@ -1,0 +1,210 @@
+//! Every rule between bindings: two lines, and what is said about them.
+
+use std::sync::Arc;
+
+use sixway::naming::{
+    BindingKey, Clash, Inside, Located, Names, NamesWriter, Network, Networks, Rule, locate, parse_mapping,
+};
+use sixway::table;
+use sixway::units::{Endpoint, Ip, Mac, NetworkId, PortId, PortRange, Proto};
+
+const BLUE: NetworkId = NetworkId(0);
+
+fn tables() -> (Arc<Names>, NamesWriter) {
+    let named = |name: &str| Network { name: name.to_owned(), ..Network::default() };
+    let networks = Networks::new(vec![named("blue"), named("red")], &[]).unwrap();
+    Names::new(Arc::new(networks), &[ip("192.168.50.1")], PortRange { first: 20480, last: 59903 })
+}
+
+fn ip(text: &str) -> Ip {
+    text.parse().unwrap()
+}
+
+fn load(text: &str) -> Result<(Arc<Names>, NamesWriter), Vec<Clash>> {
+    let (names, mut writer) = tables();
+    writer.replace(&parse_mapping(text).unwrap()).map(|_| (names, writer))
+}
+
+#[test]
+fn every_rule_names_both_lines() {
+    use Rule::*;
+    let cases = [
+        // One wire name for two.
+        (WireOverlap, "blue tcp - 1.1.1.1:20480 - 10.0.0.1:80", "red tcp - 1.1.1.1:20480 - 10.0.0.2:80"),
+        // A service in a block, which goes in first whatever the order.
+        (WireOverlap, "blue any - 1.1.1.1:20736-20991 - 10.0.0.1:*", "blue tcp - 1.1.1.1:20800 - 10.0.0.2:80"),
+        // `any` overlaps each protocol.
+        (WireOverlap, "blue any - 1.1.1.1:20480 - 10.0.0.1:80", "blue icmp - 1.1.1.1:20480 - 10.0.0.2:80"),
+        // A block in a block.
+        (WireOverlap, "blue any - 1.1.1.1:20736-20991 - 10.0.0.1:*", "red udp - 1.1.1.1:20800-20831 - 10.0.0.2:*"),
+        // A portless protocol has one binding a server.
+        (WireOverlap, "blue esp - 1.1.1.1 - 10.0.0.1", "red esp - 1.1.1.1 - 10.0.0.1"),
+        (SameIdentity, "blue tcp - 1.1.1.1:20480 - 10.0.0.1:80", "blue tcp - 1.1.1.1:20481 - 10.0.0.1:80"),
+        // An id stands in for the MAC.
+        (
+            SameIdentity,
+            "blue tcp - 1.1.1.1:20480 02:00:00:00:00:01 10.0.0.1:80 id=a",
+            "blue tcp - 1.1.1.1:20481 02:00:00:00:00:02 10.0.0.1:80 id=a",
+        ),
+        (
+            InsideOverlap,
+            "blue any - 1.1.1.1:20736-20991 02:00:00:00:00:01 10.0.0.1:*",
+            "blue any - 2.2.2.2:20736-20991 02:00:00:00:00:02   10.0.0.1:*",
+        ),
+        (
+            InsideOverlap,
+            "blue any - 1.1.1.1:20736-20991 02:00:00:00:00:01 10.0.0.1:*",
+            "blue udp - 2.2.2.2:21000-21007 02:00:00:00:00:02 10.0.0.1:20800-20807",
+        ),
+        (
+            ServiceInBlock,
+            "blue any - 1.1.1.1:20736-20991 02:00:00:00:00:01 10.0.0.1:*",
+            "blue tcp - 2.2.2.2:20480 02:00:00:00:00:02 10.0.0.1:20800",
+        ),
+        (
+            ServiceInNative,
+            "blue any - 1.1.1.1:20736-20991 - 10.0.0.1:* native",
+            "blue tcp - 2.2.2.2:20480 - 10.0.0.1:20800",
+        ),
+        (
+            PublicTaken,
+            "blue tcp - 1.1.1.1:20480 - 10.0.0.1:80 public=9.9.9.9",
+            "red tcp - 1.1.1.1:20481 - 10.0.0.1:443 public=9.9.9.9:80",
+        ),
+    ];
+    for (rule, first, second) in cases {
+        // In either order, and as two change sets: the larger block may come later than what lies in it.
+        for swapped in [false, true] {
+            let text = if swapped { format!("{second}\n\n{first}") } else { format!("{first}\n\n{second}") };
+            let clashes = load(&text).err().unwrap_or_else(|| panic!("accepted:\n{text}"));
+            let [clash] = &clashes[..] else { panic!("{text}\n{clashes:?}") };
+            assert_eq!(clash.rule, rule, "{text}\n{clash}");
+            let other = clash.other.as_ref().expect("the other line").line;
+            let mut lines = [clash.binding.line, other];
+            lines.sort_unstable();
+            assert_eq!(lines, [1, 3], "{text}");
+            let mistake = locate(text.as_bytes(), clash);
+            assert!(mistake.message.contains(&format!("line {other}: ")), "{mistake}");
+            let blamed = match rule {
+                WireOverlap => 3,
+                PublicTaken => 6,
+                _ => 5,
+            };
+            let line = text.lines().nth(clash.binding.line as usize - 1).unwrap();
+            let word = line.split_whitespace().nth(blamed).unwrap();
+            assert_eq!(&line[mistake.column as usize - 1..][..mistake.len as usize], word, "{text}\n{mistake}");
+
+            let (one, two) = if swapped { (second, first) } else { (first, second) };
+            let (_names, mut writer) = load(one).unwrap();
+            let clashes = writer.apply(&parse_mapping(two).unwrap(), &[]);
+            // A put of the identity that is there is no clash, but its replacement.
+            if rule == SameIdentity {
+                assert_eq!(clashes.unwrap().replaced, 1);
+            } else {
+                let clashes = clashes.expect_err(two);
+                assert_eq!((clashes.len(), clashes[0].rule), (1, rule), "{one}\n{two}");
+                assert_eq!(clashes[0].other.as_ref().map(|other| other.line), Some(0));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_apart_is_accepted() {
+    let text = "\
+blue tcp - 1.1.1.1:20480 - 10.0.0.1:80
+blue udp - 1.1.1.1:20480 - 10.0.0.1:80
+red tcp - 2.2.2.2:20480 - 10.0.0.1:80
+# its own service port within a block that is not native
+blue any - 1.1.1.1:20736-20991 - 10.0.0.1:*
+blue tcp - 1.1.1.1:20481 - 10.0.0.1:20800
+# the same numbers in another network, and of another address
+red any - 2.2.2.2:20736-20991 - 10.0.0.1:* native
+blue any - 2.2.2.2:20992-21247 - 10.0.0.2:20736-20991 native
+# several containers of one address: ranges of their own
+blue any - 2.2.2.2:21248-21503 02:00:00:00:00:01 10.0.0.2:*
+blue any - 2.2.2.2:21504-21759 02:00:00:00:00:01 10.0.0.2:* id=a
+# several replicas of one public service, in one network
+blue tcp - 1.1.1.1:22000 02:00:00:00:00:01 10.0.0.3:80 public=9.9.9.9:80
+blue tcp - 1.1.1.1:22001 02:00:00:00:00:01 10.0.0.4:8080 public=9.9.9.9:80
+";
+    let clashes = load(text).err();
+    assert_eq!(clashes, None);
+}
+
+#[test]
+fn the_configuration_is_kept_too() {
+    let text = "green tcp - 1.1.1.1:20480 - 10.0.0.1:80\nblue tcp - 1.1.1.1:80 - 10.0.0.1:80\n\
+                blue any - 1.1.1.1:60160-60415 - 10.0.0.1:*\n";
+    let clashes = load(text).err().unwrap();
+    let said: Vec<String> = clashes.iter().map(|clash| locate(text.as_bytes(), clash).to_string()).collect();
+    assert_eq!(
+        said,
+        [
+            "1:1: network `green` is not configured: add a [[network]] of that name",
+            "2:12: server port 80 is outside the owned range 20480-59903 ([server] ports): choose from it",
+            "3:12: server ports 60160-60415 are outside the owned range 20480-59903 ([server] ports): choose from it",
+        ]
+    );
+}
+
+#[test]
+fn a_refused_change_set_changes_nothing() {
+    let (names, mut writer) = load("blue tcp - 1.1.1.1:20480 - 10.0.0.1:80\n").unwrap();
+    let before = { names.view(&table::pin()).generation() };
+    let puts =
+        parse_mapping("blue tcp - 1.1.1.1:20481 - 10.0.0.1:81\nred tcp - 1.1.1.1:20480 - 10.0.0.1:80\n").unwrap();
+    assert!(writer.apply(&puts, &[]).is_err());
+    let guard = table::pin();
+    let view = names.view(&guard);
+    assert_eq!((view.generation(), names.len()), (before, 1));
+    assert!(view.service(BLUE, Inside(Endpoint { proto: Proto::TCP, ip: ip("10.0.0.1"), port: 81 })).is_none());
+    assert_eq!(
+        writer.replace(&parse_mapping("blue tcp - 1.1.1.1:20480 - 10.0.0.1:80").unwrap()).unwrap().generation,
+        before
+    );
+}
+
+#[test]
+fn a_star_block_is_moved_and_deleted_by_its_star() {
+    let (names, mut writer) = load("blue any - 192.168.50.1:20736-20991 - 10.0.0.1:*").unwrap();
+    let moved = parse_mapping("blue any - 2.2.2.2:30208-30463 - 10.0.0.1:*").unwrap();
+    let change = writer.apply(&moved, &[]).unwrap();
+    assert_eq!((change.replaced, names.len()), (1, 1));
+    assert!(
+        change
+            .owners
+            .iter()
+            .all(|change| change.now.is_none() && change.ports == PortRange { first: 20736, last: 20991 })
+    );
+    assert_eq!(change.owners.len(), 3, "tcp, udp and icmp");
+    let key: BindingKey =
+        serde_json::from_str(r#"{"network":"blue","proto":"any","container":{"ip":"10.0.0.1","port":"*"}}"#).unwrap();
+    let key = Located { line: 1, value: key };
+    assert_eq!(writer.apply(&[], std::slice::from_ref(&key)).unwrap().removed, 1);
+    assert_eq!(writer.apply(&[], &[key]).unwrap_err()[0].rule, Rule::NoSuchBinding);
+}
+
+/// Who holds a container is learned from packets: it must outlive changes of its bindings.
+#[test]
+fn a_container_that_moves_stays_the_same_record_and_owner() {
+    let (names, mut writer) = load("blue tcp - 192.168.50.1:20480 02:00:00:00:00:01 10.0.0.1:80").unwrap();
+    let sender = |names: &Names| {
+        let guard = table::pin();
+        let view = names.view(&guard);
+        let (_, container) = view.sender(BLUE, Mac([2, 0, 0, 0, 0, 1]), ip("10.0.0.1"), None).unwrap();
+        (container.hold(PortId(7)), container.identity())
+    };
+    let before = sender(&names);
+    let puts = parse_mapping("blue tcp - 192.168.50.1:20481 02:00:00:00:00:01 10.0.0.1:80").unwrap();
+    let change = writer.apply(&puts, &[]).unwrap();
+    assert_eq!(sender(&names), before);
+    assert_eq!(change.owners.len(), 2, "one name lost, one gained");
+    let guard = table::pin();
+    let (_, container) = names.view(&guard).sender(BLUE, Mac([2, 0, 0, 0, 0, 1]), ip("10.0.0.1"), None).unwrap();
+    assert_eq!((container.held_by(), container.hold(PortId(8))), (Some(PortId(7)), PortId(7)));
+    container.release(PortId(8));
+    assert_eq!(container.held_by(), Some(PortId(7)), "only its holder lets go");
+    container.release(PortId(7));
+    assert_eq!(container.held_by(), None);
+}
