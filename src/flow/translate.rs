@@ -370,10 +370,10 @@ impl State {
         ((word & REACH) as u32).min(search.limit())
     }
 
-    /// True if the pool is still its owner's.
+    /// True if the pool is still its owner's. Nobody owns ports of a protocol that has none.
     #[inline]
     pub(super) fn is_owner(&self, search: &Search) -> bool {
-        self.owners()[search.base as usize].load(SeqCst) == search.owner
+        search.transport != Transport::Portless && self.owners()[search.base as usize].load(SeqCst) == search.owner
     }
 }
 

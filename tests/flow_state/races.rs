@@ -24,7 +24,9 @@ fn race(state: &State, pool: &Pool, flows: &[(u16, Endpoint)], now: u64) -> Vec<
                 let barrier = &barrier;
                 scope.spawn(move || {
                     barrier.wait();
-                    let order = (0..flows.len()).map(|nth| flows[(nth * (4 * (worker / 2) + 1)) % flows.len()]);
+                    // 5 divides no number of flows here.
+                    let stride = 4 * (worker / 2) + 1;
+                    let order = (0..flows.len()).map(|nth| flows[nth * stride % flows.len()]);
                     order
                         .map(|flow| (flow, state.translate_out(pool, flow.0, &flow.1, Signal::Datagram, at(now))))
                         .collect::<Told>()
@@ -76,6 +78,25 @@ fn over_entries_that_have_just_expired() {
         let now = 400 * (round + 1);
         let first = 1000 + 7 * round as u16;
         let flows: Vec<_> = (0..16 * 3).map(|nth| (first + nth, to(1 + nth % 3))).collect();
+        agree(&state, &pool, &race(&state, &pool, &flows, now), now);
+    }
+}
+
+/// Every port is held, and newcomers must share them: two may want the same one for the same remote, or its holder may
+/// turn to that remote at the same moment.
+#[test]
+fn over_ports_that_are_shared() {
+    let state = state();
+    let pool = block(&state, range(20736, 20743), WEB, at(0));
+    for round in 0..1000 {
+        let now = 400 * (round + 1);
+        for inside in 1000..1008 {
+            state.translate_out(&pool, inside, &to(1), Signal::Datagram, at(now)).expect("its own port");
+        }
+        // All newcomers prefer the same port.
+        let newcomers = (0..4).map(|nth| 2000 + 8 * (nth + 4 * (round as u16 % 100)));
+        let holders = (0..4).map(|nth| 1000 + nth);
+        let flows: Vec<_> = newcomers.chain(holders).map(|inside| (inside, to(2))).collect();
         agree(&state, &pool, &race(&state, &pool, &flows, now), now);
     }
 }

@@ -254,6 +254,8 @@ fn a_block_of_another_container_translates_nothing() {
     let stranger = state.pool(server(), range(20736, 20991), false, 0xbad).unwrap();
     assert_eq!(state.translate_out(&stranger, 40_000, &udp(1), Signal::Datagram, at(0)), Err(Refused::NotOwner));
     assert_eq!(state.translate_in(&stranger, wire, &udp(1), Signal::Datagram, at(0)), None);
+    let esp = remote(Proto::ESP, "198.51.100.1", 0);
+    assert_eq!(state.translate_out(&pool, 0, &esp, Signal::Datagram, at(0)), Err(Refused::NotOwner), "it has no ports");
 }
 
 #[test]
