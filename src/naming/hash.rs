@@ -8,8 +8,9 @@ use crate::units::{Endpoint, Ip, Mac, NetworkId};
 const K0: u64 = 0xa076_1d64_78bd_642f;
 const K1: u64 = 0xe703_7ed1_a0b4_28db;
 const K2: u64 = 0x8ebc_6af0_9c88_c6e3;
+const K3: u64 = 0x5899_65cc_7537_4cc3;
 
-/// Mixes two words into one.
+/// Mixes two words into one. `b` must not be K1, nor `a` K0: a factor of zero would forget the other.
 #[inline]
 pub(super) fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a ^ K0) * u128::from(b ^ K1);
@@ -60,13 +61,13 @@ pub(super) fn pair_hash(network: NetworkId, mac: Option<Mac>, ip: Ip) -> u64 {
 /// Where all containers of an address are found.
 #[inline]
 pub(super) fn address_hash(network: NetworkId, ip: Ip) -> u64 {
-    ip_and(ip, u64::from(network.0) ^ K1)
+    ip_and(ip, u64::from(network.0) ^ K3)
 }
 
 /// Where a server or a public address is found.
 #[inline]
 pub(super) fn ip_hash(ip: Ip) -> u64 {
-    ip_and(ip, K1)
+    ip_and(ip, K3)
 }
 
 /// A text, in eights.
@@ -77,4 +78,48 @@ pub(super) fn text_hash(text: &str) -> u64 {
         word[..chunk.len()].copy_from_slice(chunk);
         mix(hash, u64::from_le_bytes(word))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neighbours in any part of a key are far apart in both halves of its hash: tables use each by itself.
+    #[test]
+    fn hashes_of_neighbours_differ() {
+        let v4 = |n: u32| Ip::from_v4_bits(0x0a00_0000 + n);
+        let v6 = |n: u32| Ip::from_v6_octets((0xfd00_u128 << 112 | u128::from(n)).to_be_bytes());
+        let of_ip: [(&str, fn(Ip) -> u64); 6] = [
+            ("ip", ip_hash),
+            ("address in the first network", |ip| address_hash(NetworkId(0), ip)),
+            ("address in another", |ip| address_hash(NetworkId(7), ip)),
+            ("inside name", |ip| inside_hash(NetworkId(0), ip, 80, 0)),
+            ("pair", |ip| pair_hash(NetworkId(0), None, ip)),
+            ("wire name", |ip| widen(wire_hash(ip, 20480, 0))),
+        ];
+        for (what, hash) in of_ip {
+            for ip in [v4 as fn(u32) -> Ip, v6] {
+                let hashes: Vec<u64> = (0..10_000).map(|n| hash(ip(n))).collect();
+                spread(what, &hashes);
+            }
+        }
+        let ports: Vec<u64> = (0..10_000).map(|port| inside_hash(NetworkId(0), v4(1), port, 0)).collect();
+        spread("ports", &ports);
+        let networks: Vec<u64> = (0..4096).map(|network| address_hash(NetworkId(network), v4(1))).collect();
+        spread("networks", &networks);
+    }
+
+    fn spread(what: &str, hashes: &[u64]) {
+        for half in [0, 32] {
+            let mut seen: Vec<u32> = hashes.iter().map(|hash| (hash >> half) as u32).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            assert!(
+                hashes.len() - seen.len() < 10,
+                "{what}: {} of {} are left of half {half}",
+                seen.len(),
+                hashes.len()
+            );
+        }
+    }
 }
