@@ -47,7 +47,7 @@ pub fn walk<O: Observer>(
     observer: &mut O,
 ) -> Verdict {
     let parsed = frame::parse(frame);
-    walk_parsed(cx, local, port, frame, parsed, observer)
+    walk_parsed(cx, local, port, frame, &parsed, observer)
 }
 
 /// As [`walk`], of a frame that has been parsed before.
@@ -56,15 +56,15 @@ pub(super) fn walk_parsed<O: Observer>(
     local: &mut WorkerState,
     port: PortId,
     frame: &mut Frame<'_>,
-    parsed: Result<Parsed, frame::Malformed>,
+    parsed: &Result<Parsed, frame::Malformed>,
     observer: &mut O,
 ) -> Verdict {
     let mut walk = Walk { cx, local, port, observer };
     let verdict = match (cx.around.port(port), parsed) {
         (None, _) => Verdict::Drop(Reason::NoPort),
-        (Some(_), Err(why)) => Verdict::Drop(why.into()),
-        (Some(own), Ok(Parsed::Ip(packet))) => ip(&mut walk, own, frame, &packet),
-        (Some(own), Ok(Parsed::Arp(arp))) => arp::answer(&mut walk, own, frame, &arp),
+        (Some(_), Err(why)) => Verdict::Drop((*why).into()),
+        (Some(own), Ok(Parsed::Ip(packet))) => ip(&mut walk, own, frame, packet),
+        (Some(own), Ok(Parsed::Arp(arp))) => arp::answer(&mut walk, own, frame, arp),
         (Some(_), Ok(Parsed::Other { .. })) => Verdict::Drop(Reason::NotIp),
     };
     walk.step(Step::Decided(verdict));
