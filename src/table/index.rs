@@ -61,10 +61,9 @@ impl Buckets {
     pub(super) fn candidates(&self, hash: u64, mut visit: impl FnMut(Handle) -> bool) {
         for step in 0..=self.mask {
             let bucket = self.bucket((hash as usize).wrapping_add(step));
-            let entries = bucket.read();
-            let mut matches = matching(&entries, hash);
+            let mut matches = bucket.matching(hash);
             while matches != 0 {
-                if visit(handle_of(entries[matches.trailing_zeros() as usize % WAYS])) {
+                if visit(bucket.first_of(matches)) {
                     return;
                 }
                 matches &= matches - 1;
@@ -85,10 +84,9 @@ impl Buckets {
     #[inline(always)]
     pub(super) fn likely(&self, hash: u64) -> Option<Handle> {
         let bucket = self.bucket(hash as usize);
-        let entries = bucket.read();
-        let matches = matching(&entries, hash);
+        let matches = bucket.matching(hash);
         if matches != 0 {
-            return Some(handle_of(entries[matches.trailing_zeros() as usize % WAYS]));
+            return Some(bucket.first_of(matches));
         }
         if bucket.overflowed.load(Ordering::Relaxed) != 0 {
             prefetch(self.bucket((hash as usize).wrapping_add(1)));
@@ -128,20 +126,22 @@ impl Buckets {
 }
 
 impl Bucket {
-    /// The entries as of now. Acquire: an entry leads to its record's slot, which was made before it.
+    /// One bit a way whose tag is that of `hash`. No branch: where in the bucket an entry is cannot be predicted.
     #[inline(always)]
-    fn read(&self) -> [u64; WAYS] {
-        std::array::from_fn(|way| self.entries[way].load(Ordering::Acquire))
+    fn matching(&self, hash: u64) -> u32 {
+        let tag = tag_of(hash);
+        // Equal tags cancel out and leave the handle alone.
+        let is_match = |entry: &AtomicU64| u32::from(entry.load(Ordering::Relaxed) ^ tag <= HANDLE);
+        self.entries.iter().rev().fold(0, |matches, entry| matches + matches + is_match(entry))
     }
-}
 
-/// One bit a way whose tag is that of `hash`. No branch: where in the bucket an entry is cannot be predicted.
-#[inline(always)]
-fn matching(entries: &[u64; WAYS], hash: u64) -> u32 {
-    let tag = tag_of(hash);
-    // Equal tags cancel out and leave the handle alone. Built from the last way down by doubling, which compiles to
-    // four instructions a way: load, xor, compare, add with carry.
-    entries.iter().rev().fold(0, |matches, entry| matches + matches + u32::from(entry ^ tag <= HANDLE))
+    /// The handle in the first way of `matches`. Read again and not kept from the comparison: that is cheaper, and if the
+    /// entry has changed in between, nobody who is looking may see the record that it led to, nor the next.
+    #[inline(always)]
+    fn first_of(&self, matches: u32) -> Handle {
+        // Acquire: an entry leads to its record's slot, which was made before it.
+        handle_of(self.entries.get(matches.trailing_zeros() as usize).map_or(0, |entry| entry.load(Ordering::Acquire)))
+    }
 }
 
 /// The low half of an entry.
