@@ -55,7 +55,7 @@ pub(super) fn inside_hash(network: NetworkId, ip: Ip, base: u16, log2: u8) -> u6
 #[inline]
 pub(super) fn pair_hash(network: NetworkId, mac: Option<Mac>, ip: Ip) -> u64 {
     let [a, b, c, d, e, f] = mac.map_or([0; 6], |mac| mac.0);
-    ip_and(ip, u64::from_be_bytes([0, 1, a, b, c, d, e, f]) ^ u64::from(network.0) << 49)
+    ip_and(ip, u64::from_le_bytes([a, b, c, d, e, f, 1, 0]) ^ u64::from(network.0) << 49)
 }
 
 /// Where all containers of an address are found.
