@@ -15,11 +15,13 @@ pub(super) fn answer<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame:
         // The kernel answers for its NIC; the XDP program never hands such a frame over.
         return Verdict::Host;
     };
+    // What it says of its sender must be true: ports learn from it.
+    if frame.bytes().get(6..12) != Some(&arp.sender_mac.0[..]) {
+        return Verdict::Drop(Reason::SpoofedSource);
+    }
     let probe = arp.sender_ip == Ip::UNSPECIFIED_V4;
-    if !probe {
-        if let Err(reason) = holder::identify(walk, access, arp.sender_mac, arp.sender_ip) {
-            return Verdict::Drop(reason);
-        }
+    if !probe && let Err(reason) = holder::identify(walk, access, arp.sender_mac, arp.sender_ip) {
+        return Verdict::Drop(reason);
     }
     if arp.operation != ArpOperation::Request {
         return Verdict::Consume;

@@ -2,7 +2,7 @@
 
 use super::verdict::Reason;
 use crate::flow::Signal;
-use crate::frame::{EmbeddedL4, Fragment, IcmpError, L4, Packet};
+use crate::frame::{EmbeddedL4, IcmpError, L4, Packet};
 use crate::units::{Endpoint, Ip, Mac, PortId};
 
 /// The conversation that a packet belongs to, from its sender's side, under the names that it carries.
@@ -45,9 +45,6 @@ impl Flow {
             L4::Icmp { .. } => return Err(Stop::Drop(Reason::IcmpUnrelated)),
             L4::Later => return Err(Stop::Drop(Reason::Fragment)),
         };
-        if packet.fragment != Fragment::Whole {
-            return Err(Stop::Drop(Reason::Fragment));
-        }
         Ok(Flow { src: packet.src_endpoint(), dst: packet.dst_endpoint(), signal, kind })
     }
 

@@ -6,7 +6,6 @@ use super::verdict::Reason;
 use super::walk::{Walk, is_martian};
 use crate::frame::IcmpError;
 use crate::naming::{Binding, Inside, Network, Outer, Wire, flow_hash};
-use crate::table::Handle;
 use crate::units::{Endpoint, NetworkId};
 
 /// A bound destination.
@@ -25,12 +24,11 @@ pub(super) enum Destination<'g> {
     Outside,
 }
 
-/// Finds where `flow` goes that `container` in `network` sends.
+/// Finds where `flow` goes that a container of `network` sends.
 pub(super) fn find<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     own: NetworkId,
     network: &Network,
-    container: Handle,
     flow: &Flow,
 ) -> Result<Destination<'g>, Stop> {
     let around = walk.cx.around;
@@ -57,7 +55,7 @@ pub(super) fn find<'g, O: Observer>(
         return Err(Stop::Refuse { reason: Reason::NoBinding, bound });
     }
     if let Some(server) = walk.cx.names.server(flow.dst.ip) {
-        return by_wire_name(walk, own, network, container, flow, server.local);
+        return by_wire_name(walk, own, network, flow, server.local);
     }
     if is_martian(flow.dst.ip) {
         return Err(Stop::Drop(Reason::Martian));
@@ -69,13 +67,12 @@ fn inside_step<O: Observer>(walk: &mut Walk<'_, '_, O>, network: NetworkId, name
     walk.step(Step::InsideName { network, name, found });
 }
 
-/// A server's address: client blocks of networks that may reach ours (their replies), one's own hairpin, and the
-/// server's own services if the network is let to them.
+/// A server's address: client blocks of networks that may reach ours (their replies), those of one's own address
+/// (hairpin), and the server's own services if the network is let to them.
 fn by_wire_name<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     own: NetworkId,
     network: &Network,
-    container: Handle,
     flow: &Flow,
     local: bool,
 ) -> Result<Destination<'g>, Stop> {
@@ -86,12 +83,9 @@ fn by_wire_name<'g, O: Observer>(
             let Inside(inside) = inner.inside;
             walk.step(Step::WireName { name: flow.dst, found: Found::Binding { name: inside, server: flow.dst.ip } });
             let binding = inner.binding;
-            let hairpin = binding.container() == container;
-            let reply = binding.is_block()
-                && around.networks.reachable(binding.network(), own)
-                && binding.network() != own
-                && !flow.opens();
-            if hairpin || reply {
+            let hairpin = binding.network() == own && binding.ip() == flow.src.ip;
+            let peer = binding.network() != own && around.networks.reachable(binding.network(), own);
+            if binding.is_block() && (hairpin || peer) && !flow.opens() {
                 return Ok(Destination::Bound(Bound { binding, wire: flow.dst, by_wire_name: true }));
             }
             return Err(Stop::Refuse { reason: Reason::NetworkDenied, bound: false });
@@ -101,10 +95,14 @@ fn by_wire_name<'g, O: Observer>(
             return Err(Stop::Refuse { reason: Reason::NoBinding, bound: false });
         }
     }
-    if local || !(network.services || flow.kind == Kind::EchoRequest) {
+    if flow.kind == Kind::EchoRequest && !local {
+        return outside(walk, network, flow);
+    }
+    if local || !network.services {
         return Err(Stop::Error { error: IcmpError::AdminProhibited, reason: Reason::ServerDenied });
     }
-    outside(walk, network, flow)
+    walk.step(Step::Outside { ip: flow.dst.ip });
+    Ok(Destination::Outside)
 }
 
 fn outside<'g, O: Observer>(

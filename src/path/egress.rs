@@ -30,11 +30,13 @@ pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, access: &Access, p
         answer_inside_echo(walk, own, packet)?;
     }
     let flow = Flow::of(packet)?;
-    // No echo request ever reaches a container, so it has none to reply to.
-    if flow.is_error() && flow.dst.ip != packet.dst || flow.kind == Kind::EchoReply {
+    // A container speaks of what it was sent itself, to the one who sent it. No echo request ever reaches a container,
+    // so it has none to reply to.
+    let is_of_flow = (flow.src.ip, flow.dst.ip) == (packet.src, packet.dst);
+    if flow.is_error() && !is_of_flow || flow.kind == Kind::EchoReply {
         return Err(Stop::Drop(Reason::IcmpUnrelated));
     }
-    let destination = destination::find(walk, own, network, handle, &flow)?;
+    let destination = destination::find(walk, own, network, &flow)?;
     let source = source::name(walk, own, (handle, container), &flow, &destination)?;
     match destination {
         Destination::Bound(to) => {

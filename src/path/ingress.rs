@@ -39,15 +39,19 @@ pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, packet: &Packet) -
     arrival::deliver(walk, packet, &flow, &from, &to)
 }
 
-/// Whose packet it is. Wire names are accepted from known bindings only, and nobody out there has an inside address.
+/// Whose packet it is. Wire names are accepted from known bindings only, nobody out there has an inside address, and
+/// what we send ourselves does not come back.
 fn sender<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, src: Endpoint, receiver: NetworkId) -> Result<Sender<'g>, Stop> {
     let around = walk.cx.around;
-    // No container answers echo on the wire: a reply, and its identifier with it, is the server's own.
-    if src.proto.is_echo() {
-        walk.step(Step::Outside { ip: src.ip });
-        return Ok(Sender::Outside { address: src });
-    }
     if let Some(server) = walk.cx.names.server(src.ip) {
+        if server.local {
+            return Err(Stop::Drop(Reason::SpoofedSource));
+        }
+        // No container answers echo on the wire: a reply, and its identifier with it, is the server's own.
+        if src.proto.is_echo() {
+            walk.step(Step::Outside { ip: src.ip });
+            return Ok(Sender::Outside { address: src });
+        }
         if let Some(inner) = walk.cx.names.inner(Wire(src)) {
             let Inside(inside) = inner.inside;
             walk.step(Step::WireName { name: src, found: Found::Binding { name: inside, server: src.ip } });
@@ -56,9 +60,6 @@ fn sender<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, src: Endpoint, receiver: 
         walk.step(Step::WireName { name: src, found: Found::Unknown });
         if src.proto.has_ports() && around.owned.contains(src.port) {
             return Err(Stop::Drop(Reason::UnmappedSource));
-        }
-        if server.local {
-            return Err(Stop::Drop(Reason::SpoofedSource));
         }
     } else if around.networks.in_prefixes(receiver, src.ip) || walk.cx.names.address(receiver, src.ip).is_some() {
         return Err(Stop::Drop(Reason::SpoofedSource));

@@ -10,7 +10,7 @@ use crate::flow::{Pool, Refused, Side};
 use crate::frame::IcmpError;
 use crate::naming::{Binding, Container, Public, Wire};
 use crate::table::Handle;
-use crate::units::{Endpoint, NetworkId};
+use crate::units::{Endpoint, NetworkId, Proto};
 
 /// The name that a packet leaves under, and the binding that it comes from.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +105,11 @@ fn translated<O: Observer>(
         state.translate_out(&pool, port, &remote, flow.signal, now)
     };
     port.map_err(|refused| match refused {
-        Refused::Exhausted => Stop::Error { error: IcmpError::AdminProhibited, reason: Reason::BlockExhausted },
+        // New TCP and UDP are told; the middle of a connection is not, which may be resumed when a port gets free.
+        Refused::Exhausted if flow.opens() || flow.src.proto == Proto::UDP => {
+            Stop::Error { error: IcmpError::AdminProhibited, reason: Reason::BlockExhausted }
+        }
+        Refused::Exhausted => Stop::Drop(Reason::BlockExhausted),
         Refused::Stray => Stop::Drop(Reason::NoEntry),
         Refused::NotOwner => Stop::Drop(Reason::Quarantine),
     })

@@ -8,7 +8,7 @@ use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
 use super::{arp, egress, ingress, reply};
 use crate::flow::State;
-use crate::frame::{self, ChecksumWork, Frame, Packet, Parsed, Rewrite};
+use crate::frame::{self, ChecksumWork, Fragment, Frame, Packet, Parsed, Rewrite};
 use crate::naming::View;
 use crate::neighbour::{NextHop, NextHops};
 use crate::units::{Ip, Mac, PortId, Tick};
@@ -85,6 +85,12 @@ fn ip<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>
         let reason = if packet.eth_dst.is_group() { Reason::Multicast } else { Reason::OtherMac };
         return Verdict::Drop(reason);
     }
+    if packet.source_route {
+        return Verdict::Drop(Reason::SourceRoute);
+    }
+    if packet.fragment != Fragment::Whole {
+        return Verdict::Drop(Reason::Fragment);
+    }
     let decision = match &own.role {
         Role::Access(access) => egress::decide(walk, access, packet),
         Role::Uplink { .. } | Role::External => ingress::decide(walk, packet),
@@ -119,8 +125,12 @@ fn on_the_way<'g, O: Observer>(
         }
     };
     let port = around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
-    if packet.ip_len() > port.mtu {
-        return Err(Stop::too_big(packet, port.mtu));
+    let mtu = match hop {
+        NextHop::Ready { mtu: Some(of_route), .. } => port.mtu.min(u32::from(of_route)),
+        _ => port.mtu,
+    };
+    if packet.ip_len() > mtu {
+        return Err(Stop::too_big(packet, mtu));
     }
     Ok((plan, Out { id, port, hop }))
 }
@@ -134,7 +144,7 @@ fn send<O: Observer>(
 ) -> Verdict {
     let atomic = packet.dont_fragment || !packet.src.is_v4();
     let to_underlay = matches!(plan.to, To::Underlay { .. });
-    let ip_id = (to_underlay && !atomic).then(|| walk.local.next_ident(plan.src, plan.dst));
+    let ip_id = (to_underlay && !atomic).then(|| walk.local.next_ident(plan.src.ip, plan.dst.ip, packet.proto));
     let headers = Rewrite {
         src: Some((plan.src.ip, plan.src.port)),
         dst: Some((plan.dst.ip, plan.dst.port)),

@@ -1,6 +1,6 @@
 //! What one worker keeps for itself between packets: IPv4 identifications and answer budgets. No other thread sees it.
 
-use crate::units::{Endpoint, PortId, Tick};
+use crate::units::{Ip, PortId, Proto, Tick};
 
 /// Counters that the identifications are drawn from, hashed by (ServerIP, peer, proto). The kernel does the same with
 /// 2048 and more (`net/ipv4/route.c`, `ip_idents_reserve`).
@@ -13,9 +13,9 @@ pub const ANSWERS_PER_SECOND: u64 = 1000;
 #[derive(Debug)]
 pub struct WorkerState {
     idents: Box<[u16; IDENTS]>,
-    /// Workers draw from the same 65536 numbers without meeting: worker i of n takes those that are i modulo n.
+    /// Workers draw from the same 65536 numbers without meeting: each has `span` of them, from `first`.
     first: u16,
-    stride: u16,
+    span: u32,
     budgets: Vec<Budget>,
 }
 
@@ -30,23 +30,20 @@ impl WorkerState {
     #[must_use]
     pub fn new(index: u16, workers: u16, ports: usize) -> WorkerState {
         let budget = Budget { tokens: ANSWERS_PER_SECOND, refilled: Tick(0) };
-        WorkerState {
-            idents: Box::new([0; IDENTS]),
-            first: index,
-            stride: workers.max(1),
-            budgets: vec![budget; ports],
-        }
+        let span = 65536 / u32::from(workers.max(1));
+        let first = (u32::from(index) * span) as u16;
+        WorkerState { idents: Box::new([0; IDENTS]), first, span, budgets: vec![budget; ports] }
     }
 
     /// The next IPv4 identification between these two (RFC 6864 section 4.3: unique per source, destination and
     /// protocol within the maximum datagram lifetime, for non-atomic datagrams).
-    pub fn next_ident(&mut self, src: Endpoint, dst: Endpoint) -> u16 {
-        let mix = (src.ip.bits() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            ^ (dst.ip.bits() as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
-            ^ u64::from(src.proto.0);
+    pub fn next_ident(&mut self, src: Ip, dst: Ip, proto: Proto) -> u16 {
+        let mix = (src.bits() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ (dst.bits() as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+            ^ u64::from(proto.0).wrapping_mul(0x1656_67b1_9e37_79f9);
         let counter = &mut self.idents[(mix >> 40) as usize % IDENTS];
         *counter = counter.wrapping_add(1);
-        counter.wrapping_mul(self.stride).wrapping_add(self.first)
+        self.first.wrapping_add((u32::from(*counter) % self.span) as u16)
     }
 
     /// Takes one answer from the port's budget; false if it is used up for now.
@@ -66,21 +63,34 @@ impl WorkerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Proto;
+    use std::collections::HashSet;
 
-    fn endpoint(ip: &str) -> Endpoint {
-        Endpoint { proto: Proto::UDP, ip: ip.parse().unwrap(), port: 1 }
+    fn ips() -> (Ip, Ip) {
+        ("192.168.50.1".parse().unwrap(), "192.168.50.2".parse().unwrap())
     }
 
     #[test]
-    fn two_workers_never_draw_the_same_identification() {
-        let (mut first, mut second) = (WorkerState::new(0, 2, 0), WorkerState::new(1, 2, 0));
-        let (a, b) = (endpoint("192.168.50.1"), endpoint("192.168.50.2"));
-        let drawn: Vec<u16> = (0..1000).flat_map(|_| [first.next_ident(a, b), second.next_ident(a, b)]).collect();
-        let mut unique = drawn.clone();
-        unique.sort_unstable();
-        unique.dedup();
-        assert_eq!(unique.len(), drawn.len());
+    fn three_workers_draw_every_identification_once() {
+        let (a, b) = ips();
+        let mut drawn = HashSet::new();
+        for mut worker in (0..3).map(|index| WorkerState::new(index, 3, 0)) {
+            for _ in 0..65536 / 3 {
+                assert!(drawn.insert(worker.next_ident(a, b, Proto::UDP)));
+            }
+        }
+        assert_eq!(drawn.len(), 65535);
+    }
+
+    #[test]
+    fn protocols_and_directions_have_numbers_of_their_own() {
+        let (a, b) = ips();
+        let mut state = WorkerState::new(0, 1, 0);
+        for _ in 0..10 {
+            state.next_ident(a, b, Proto::UDP);
+        }
+        assert_eq!(state.next_ident(a, b, Proto::UDP), 11);
+        assert_eq!(state.next_ident(a, b, Proto::ICMP), 1);
+        assert_eq!(state.next_ident(b, a, Proto::UDP), 1);
     }
 
     #[test]

@@ -1,0 +1,13 @@
+//! The walk of a packet, held against the design: packets in, packets out, verdicts and the state that moved.
+
+mod arbitrary;
+mod bursts;
+mod case;
+mod fixtures;
+mod hostile;
+mod packet;
+mod restart;
+mod scene;
+mod transparent;
+mod underlay;
+mod world;

@@ -1,0 +1,196 @@
+//! Servers in memory: everything that an engine has but the interfaces.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sixway::control::assemble::{Assembly, fixed_hops};
+use sixway::control::config::Config;
+use sixway::flow::{Geometry, Holding, Side, Signal, State};
+use sixway::frame::Frame;
+use sixway::naming::Wire;
+use sixway::neighbour::NextHops;
+use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, hold_pinned, walk, walk_burst};
+use sixway::table;
+use sixway::units::{Endpoint, Ip, PortId, Proto, Tick};
+
+/// Room before and behind every frame, as drivers leave it.
+const ROOM: usize = 256;
+
+/// One server.
+pub struct World {
+    pub assembly: Assembly,
+    pub state: State,
+    pub hops: NextHops,
+    pub local: WorkerState,
+    pub now: Tick,
+}
+
+/// What became of a frame: the bytes are what leaves, if anything does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub out: Option<Vec<u8>>,
+}
+
+impl World {
+    pub fn new(config: &str, mapping: &str) -> World {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let nth = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("sixway-path-{}-{nth}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let world = World::from_directory(&directory, config, mapping);
+        fs::remove_dir_all(&directory).unwrap();
+        world
+    }
+
+    fn from_directory(directory: &Path, config: &str, mapping: &str) -> World {
+        fs::write(directory.join("mapping.sixway"), mapping).unwrap();
+        let config =
+            Config::parse(&directory.join("sixway.toml"), config).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let assembly = Assembly::new(&config, |_| None).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        let around = &assembly.around;
+        let geometry = Geometry { servers: around.servers.clone(), ports: around.owned };
+        let state = State::memory(&geometry).unwrap();
+        let local = WorkerState::new(0, 1, around.ports.len());
+        let hops = fixed_hops(&config).next_hops();
+        let mut world = World { assembly, state, hops, local, now: Tick(1_000_000) };
+        world.settle();
+        world
+    }
+
+    /// Takes a changed mapping in: who holds which wire name, and which ports hold whom.
+    pub fn settle(&mut self) {
+        let guard = table::pin();
+        let names = self.assembly.names.view(&guard);
+        let mut holdings = Vec::new();
+        for binding in names.local_bindings() {
+            let server = names.server_of(binding).unwrap().ip;
+            for proto in binding.proto().each(server) {
+                holdings.push(Holding { server, proto, ports: binding.wire_ports(), owner: names.owner(binding) });
+            }
+        }
+        self.state.settle(&holdings, self.now);
+        hold_pinned(&names, &self.assembly.around);
+    }
+
+    /// Replaces the whole mapping.
+    pub fn remap(&mut self, mapping: &str) {
+        let (bindings, mistakes) = sixway::naming::read_mapping(mapping.as_bytes());
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        self.assembly.writer.replace(&bindings).unwrap_or_else(|errors| panic!("{errors:?}"));
+        self.settle();
+    }
+
+    pub fn later(&mut self, seconds: u64) {
+        self.now = self.now.after_ms(seconds * 1000);
+    }
+
+    pub fn port(&self, name: &str) -> PortId {
+        let at = self.assembly.around.ports.iter().position(|port| port.name == name);
+        PortId(at.unwrap_or_else(|| panic!("no port {name}")) as u16)
+    }
+
+    pub fn port_name(&self, id: PortId) -> &str {
+        &self.assembly.around.port(id).unwrap().name
+    }
+
+    pub fn receive(&mut self, port: &str, frame: &[u8]) -> Outcome {
+        self.observe(port, frame, false, &mut Silent)
+    }
+
+    /// As [`World::receive`], with somebody who listens; a dry run leaves everything as it was.
+    pub fn observe(&mut self, port: &str, frame: &[u8], dry_run: bool, observer: &mut impl Observer) -> Outcome {
+        let port = self.port(port);
+        let guard = table::pin();
+        let World { assembly, state, hops, local, now } = self;
+        let names = assembly.names.view(&guard);
+        let cx = Context { names, around: &assembly.around, state, hops, now: *now, dry_run };
+        let mut buffer = buffer(frame);
+        let mut frame = Frame::new(&mut buffer, ROOM, frame.len());
+        let verdict = walk(&cx, local, port, &mut frame, observer);
+        Outcome { verdict, out: leaves(verdict).then(|| frame.bytes().to_vec()) }
+    }
+
+    /// Whole bursts, as the engine walks them.
+    pub fn receive_burst(&mut self, port: &str, frames: &[Vec<u8>]) -> Vec<Outcome> {
+        let port = self.port(port);
+        let guard = table::pin();
+        let World { assembly, state, hops, local, now } = self;
+        let names = assembly.names.view(&guard);
+        let cx = Context { names, around: &assembly.around, state, hops, now: *now, dry_run: false };
+        let mut outcomes = Vec::new();
+        for burst in frames.chunks(sixway::path::BURST) {
+            let mut buffers: Vec<Vec<u8>> = burst.iter().map(|frame| buffer(frame)).collect();
+            let mut views: Vec<Frame<'_>> =
+                buffers.iter_mut().zip(burst).map(|(buffer, frame)| Frame::new(buffer, ROOM, frame.len())).collect();
+            let mut verdicts = vec![Verdict::Consume; views.len()];
+            assert_eq!(walk_burst(&cx, local, port, &mut views, &mut verdicts), burst.len());
+            outcomes.extend(
+                views
+                    .iter()
+                    .zip(&verdicts)
+                    .map(|(frame, &verdict)| Outcome { verdict, out: leaves(verdict).then(|| frame.bytes().to_vec()) }),
+            );
+        }
+        outcomes
+    }
+
+    /// The verdict in one line: `forward uplink`, `answer web reset`, `drop no_binding`, `hold uplink 192.168.50.9`.
+    pub fn words(&self, verdict: Verdict) -> String {
+        match verdict {
+            Verdict::Forward { port } => format!("forward {}", self.port_name(port)),
+            Verdict::Answer { port, answer } => format!("answer {} {answer}", self.port_name(port)),
+            Verdict::Drop(reason) => format!("drop {reason}"),
+            Verdict::Consume => "consume".to_owned(),
+            Verdict::Host => "host".to_owned(),
+            Verdict::Hold { port, hop } => format!("hold {} {hop}", self.port_name(port)),
+        }
+    }
+
+    /// Everything that the state remembers of our own wire names, and who is held where, one fact a line. Clocks:
+    /// `tcp 192.168.50.1:21248 open outside`; entries: `tcp 192.168.50.1:21248 -> 40000`.
+    pub fn remembered(&self) -> Vec<String> {
+        let guard = table::pin();
+        let names = self.assembly.names.view(&guard);
+        let nowhere = |proto| Endpoint { proto, ip: "198.51.100.1".parse::<Ip>().unwrap(), port: 9 };
+        let mut facts = Vec::new();
+        for binding in names.local_bindings() {
+            let server = names.server_of(binding).unwrap().ip;
+            let ports = binding.wire_ports();
+            for proto in binding.proto().each(server) {
+                let pool = self.state.pool(server, ports, binding.is_native(), names.owner(binding));
+                for port in ports.first..=ports.last {
+                    let Some(slot) = self.state.slot(server, proto, port) else { continue };
+                    let name = Wire(Endpoint { proto, ip: server, port }).0;
+                    for (side, word) in [(Side::Outside, "outside"), (Side::Peers, "peers")] {
+                        let signal = if proto == Proto::TCP { Signal::Segment } else { Signal::Datagram };
+                        if self.state.admits(slot, side, signal, self.now) {
+                            facts.push(format!("{proto} {}:{} open {word}", name.ip, name.port));
+                        }
+                    }
+                    let pool = pool.filter(|_| binding.is_block());
+                    if let Some(to) = pool.and_then(|pool| self.state.peek_in(&pool, port, &nowhere(proto), self.now)) {
+                        facts.push(format!("{proto} {}:{} -> {to}", name.ip, name.port));
+                    }
+                }
+            }
+        }
+        for (_, container) in names.all_containers() {
+            if let Some((port, mac)) = container.held_by() {
+                let network = self.assembly.around.networks.name(container.network());
+                facts.push(format!("{network} {mac} {} behind {}", container.ip(), self.port_name(port)));
+            }
+        }
+        facts.sort();
+        facts
+    }
+}
+
+fn buffer(frame: &[u8]) -> Vec<u8> {
+    [&[0xaa; ROOM][..], frame, &[0xbb; ROOM]].concat()
+}
+
+fn leaves(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Forward { .. } | Verdict::Answer { .. } | Verdict::Hold { .. })
+}
