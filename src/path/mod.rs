@@ -26,6 +26,7 @@ mod holder;
 mod ingress;
 mod observe;
 mod port;
+mod recent;
 mod reply;
 mod source;
 mod verdict;
