@@ -15,5 +15,6 @@ mod load;
 mod outside;
 mod refusals;
 mod reload;
+mod replays;
 mod tenants;
 mod wire;
