@@ -17,7 +17,7 @@ mod counters;
 mod crossing;
 /// What each worker will begin with.
 mod draft;
-/// What the engine would do to a packet, step by step.
+/// What would happen to a packet, step by step.
 pub mod explain;
 /// Packets that wait for their next hop's MAC.
 mod held;

@@ -287,20 +287,25 @@ impl<'g> View<'g> {
         ip: Ip,
         id: Option<ContainerId>,
     ) -> Option<(Handle, &'g Container)> {
-        for mac in [Some(mac), None] {
-            let hash = pair_hash(network, mac, ip);
-            let is_pair = |c: &Container| c.ip == ip && c.network == network && c.mac() == mac;
-            let exact = |c: &Container| is_pair(c) && c.id == id;
-            if let Some(found) = self.names.containers.find(BY_PAIR, hash, &self.at, exact) {
-                return Some(found);
-            }
-            if id.is_none()
-                && let Some(found) = self.names.containers.find(BY_PAIR, hash, &self.at, is_pair)
-            {
-                return Some(found);
-            }
+        self.sender_with(network, Some(mac), ip, id).or_else(|| self.sender_with(network, None, ip, id))
+    }
+
+    #[inline]
+    fn sender_with(
+        &self,
+        network: NetworkId,
+        mac: Option<Mac>,
+        ip: Ip,
+        id: Option<ContainerId>,
+    ) -> Option<(Handle, &'g Container)> {
+        let hash = pair_hash(network, mac, ip);
+        let is_pair = |c: &Container| c.ip == ip && c.network == network && c.mac() == mac;
+        let exact = |c: &Container| is_pair(c) && c.id == id;
+        let found = self.names.containers.find(BY_PAIR, hash, &self.at, exact);
+        if found.is_some() || id.is_some() {
+            return found;
         }
-        None
+        self.names.containers.find(BY_PAIR, hash, &self.at, is_pair)
     }
 
     /// The service binding of this very container for one of its own ports.

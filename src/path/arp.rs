@@ -20,10 +20,8 @@ pub(super) fn answer<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame:
         return Verdict::Drop(Reason::SpoofedSource);
     }
     let probe = arp.sender_ip == Ip::UNSPECIFIED_V4;
-    if !probe {
-        if let Err(reason) = holder::identify(walk, access, arp.sender_mac, arp.sender_ip) {
-            return Verdict::Drop(reason);
-        }
+    if !probe && let Err(reason) = holder::identify(walk, access, arp.sender_mac, arp.sender_ip) {
+        return Verdict::Drop(reason);
     }
     if arp.operation != ArpOperation::Request {
         return Verdict::Consume;

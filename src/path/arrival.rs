@@ -38,10 +38,10 @@ pub(super) fn deliver<O: Observer>(
     if side == Some(Side::Outside) && !to.binding.is_block() && !to.binding.is_public() {
         return Err(Stop::Drop(Reason::NotPublic));
     }
-    if let (Some(side), Some(slot), true) = (side, slot, to.binding.is_block()) {
-        if !walk.cx.state.admits(slot, side, flow.signal, walk.cx.now) {
-            return Err(Stop::Drop(Reason::NotSolicited));
-        }
+    if let (Some(side), Some(slot), true) = (side, slot, to.binding.is_block())
+        && !walk.cx.state.admits(slot, side, flow.signal, walk.cx.now)
+    {
+        return Err(Stop::Drop(Reason::NotSolicited));
     }
     let remote = match *from {
         Sender::Bound { wire, .. } => wire,
@@ -58,7 +58,8 @@ pub(super) fn deliver<O: Observer>(
     Ok(Plan { src, dst, error_source, to: To::Container { port, mac } })
 }
 
-/// What the receiver sees as sender, and the side that the packet comes from. One's own network shows its inside name.
+/// What the receiver sees as sender, and the side that the packet comes from. One's own network shows its inside name
+/// (and between holders of one address its wire name).
 /// Across networks a client shows its wire name, and the server that it called the inside name that it was called by.
 fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Result<(Endpoint, Option<Side>), Stop> {
     let (binding, wire) = match *from {

@@ -1,75 +1,209 @@
-//! Which frames on an uplink are the engine's: the rules of the XDP program (`afxdp/program`), for replay, where no
-//! kernel applies them. A property test holds the two against each other.
+//! Which frames on an uplink are the engine's: the rules of the XDP program (`afxdp/program/uplink.bpf.c`), for replay,
+//! where no kernel applies them. Like the program it reads addresses, ports and identifiers and verifies nothing: a
+//! malformed packet to an owned port is the engine's, which drops it for its own reason. `tests/claims_match.rs` holds
+//! the two against each other.
+//!
+//! Left out is what is no function of the packet: later fragments follow their first, which the program remembers.
 
 use super::port::Role;
 use super::walk::Context;
-use crate::frame::{self, EmbeddedL4, Frame, L4, Packet, Parsed};
+use crate::frame::Frame;
 use crate::naming::{Public, Wire};
 use crate::units::{Endpoint, Ip, Proto};
+
+const ETHERNET_LEN: usize = 14;
+/// As many extension headers as the program walks (RFC 8200 section 4.1).
+const MAX_EXTENSION_HEADERS: usize = 6;
 
 /// True if the XDP program would hand the frame to the engine; what it would not is the kernel's. On access ports all
 /// is the engine's.
 #[must_use]
 pub fn claims(cx: &Context<'_>, role: &Role, frame: &Frame<'_>) -> bool {
-    let external = match role {
+    let (uplink, external) = match role {
         Role::Access(_) => return true,
-        Role::Uplink { external } => *external,
-        Role::External => true,
+        Role::Uplink { external } => (true, *external),
+        Role::External => (false, true),
     };
-    match frame::parse(frame) {
-        Ok(Parsed::Ip(packet)) => claims_packet(cx, external, &packet),
-        Ok(Parsed::Arp(_) | Parsed::Other { .. }) => false,
-        // The program reads ports and verifies nothing.
-        Err(_) => unverified(frame.bytes()).is_some_and(|dst| claims_destination(cx, external, dst)),
-    }
+    let bytes = frame.bytes();
+    let header = match bytes.get(12..ETHERNET_LEN) {
+        Some([0x08, 0x00]) => Header::read_v4(bytes, ETHERNET_LEN, None),
+        Some([0x86, 0xdd]) => Header::read_v6(bytes, ETHERNET_LEN, None),
+        _ => None,
+    };
+    let rules = Rules { cx, uplink, external };
+    header.is_some_and(|header| !header.is_later && rules.decide(&header).unwrap_or(false))
 }
 
-fn claims_packet(cx: &Context<'_>, external: bool, packet: &Packet) -> bool {
-    match packet.l4 {
-        L4::Tcp { .. } | L4::Udp { .. } | L4::Portless => claims_destination(cx, external, packet.dst_endpoint()),
-        L4::EchoRequest { .. } => external && is_foreign_public(cx, packet.dst),
-        L4::EchoReply { id } => claims_echo(cx, packet.dst, packet.proto, id),
-        L4::IcmpError { embedded, .. } => {
-            let src = embedded.src;
-            match embedded.l4 {
-                EmbeddedL4::EchoRequest => claims_echo(cx, src.ip, src.proto, src.port),
-                EmbeddedL4::EchoReply => false,
-                EmbeddedL4::Tcp | EmbeddedL4::Udp | EmbeddedL4::Portless => {
-                    claims_destination(cx, false, src) || cx.names.public(Public(src)).is_some()
-                }
+/// An IP header as far as claims go, and where what follows it lies in the frame.
+struct Header<'f> {
+    frame: &'f [u8],
+    src: Ip,
+    dst: Ip,
+    proto: Proto,
+    is_later: bool,
+    l4: usize,
+    end: usize,
+}
+
+impl<'f> Header<'f> {
+    /// The header at `at`. `limit` is the end of the ICMP error that embeds it: its own length speaks of bytes that the
+    /// error left out.
+    fn read_v4(frame: &'f [u8], at: usize, limit: Option<usize>) -> Option<Header<'f>> {
+        let ip: &[u8; 20] = frame.get(at..limit.map_or(frame.len(), |limit| limit.min(frame.len())))?.first_chunk()?;
+        let (header_len, total_len) = (usize::from(ip[0] & 0x0f) * 4, usize::from(u16::from_be_bytes([ip[2], ip[3]])));
+        if ip[0] >> 4 != 4 || header_len < ip.len() || (limit.is_none() && total_len < header_len) {
+            return None;
+        }
+        let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *ip;
+        Some(Header {
+            frame,
+            src: Ip::from_v4_octets([s0, s1, s2, s3]),
+            dst: Ip::from_v4_octets([d0, d1, d2, d3]),
+            proto: Proto(ip[9]),
+            is_later: u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff != 0,
+            l4: at + header_len,
+            end: limit.unwrap_or(at + total_len),
+        })
+    }
+
+    /// The same for IPv6, with its extension headers.
+    fn read_v6(frame: &'f [u8], at: usize, limit: Option<usize>) -> Option<Header<'f>> {
+        let ip: &[u8; 40] = frame.get(at..limit.map_or(frame.len(), |limit| limit.min(frame.len())))?.first_chunk()?;
+        let address = |at: usize| Some(Ip::from_v6_octets(*ip.get(at..)?.first_chunk()?));
+        let (src, dst) = (address(8)?, address(24)?);
+        if ip[0] >> 4 != 6 || src.is_v4() || dst.is_v4() {
+            return None;
+        }
+        let payload_len = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+        let (l4, end) = (at + ip.len(), limit.unwrap_or(at + ip.len() + payload_len));
+        let mut header = Header { frame, src, dst, proto: Proto(ip[6]), is_later: false, l4, end };
+        for _ in 0..=MAX_EXTENSION_HEADERS {
+            // Hop-by-hop options, routing, fragment, destination options.
+            if !matches!(header.proto.0, 0 | 43 | 44 | 60) {
+                return Some(header);
+            }
+            let &[next, len, f0, f1, ..] = header.l4_bytes::<8>()?;
+            if header.proto.0 == 44 {
+                header.l4 += 8;
+                header.is_later = u16::from_be_bytes([f0, f1]) & 0xfff8 != 0;
+            } else if header.proto.0 == 43 && f1 != 0 {
+                // Segments left: the destination is only a stop on the way.
+                return None;
+            } else {
+                header.l4 += (usize::from(len) + 1) * 8;
+            }
+            header.proto = Proto(next);
+            if header.is_later {
+                return Some(header);
             }
         }
-        L4::Icmp { .. } | L4::Later => false,
+        None
+    }
+
+    /// The first bytes of what follows, if the frame and the IP packet hold them.
+    fn l4_bytes<const N: usize>(&self) -> Option<&'f [u8; N]> {
+        (self.l4 + N <= self.end).then(|| self.frame.get(self.l4..)?.first_chunk())?
+    }
+
+    fn is_icmp(&self) -> bool {
+        self.proto == if self.src.is_v4() { Proto::ICMP } else { Proto::ICMPV6 }
+    }
+
+    fn has_ports(&self) -> bool {
+        matches!(self.proto, Proto::TCP | Proto::UDP)
+    }
+
+    /// Echo request, echo reply: the types of the family.
+    fn echo_types(&self) -> (u8, u8) {
+        if self.src.is_v4() { (8, 0) } else { (128, 129) }
     }
 }
 
-fn claims_destination(cx: &Context<'_>, external: bool, dst: Endpoint) -> bool {
-    if external && cx.names.public(Public(dst)).is_some() {
-        return true;
-    }
-    if !cx.around.servers.contains(&dst.ip) {
-        return false;
-    }
-    if dst.proto.has_ports() { cx.around.owned.contains(dst.port) } else { cx.names.inner(Wire(dst)).is_some() }
+/// What the interface is for, and the tables to decide by. `None`: not readable, so not claimed.
+struct Rules<'c, 'g> {
+    cx: &'c Context<'g>,
+    uplink: bool,
+    external: bool,
 }
 
-fn claims_echo(cx: &Context<'_>, ip: Ip, proto: Proto, id: u16) -> bool {
-    cx.state.slot(ip, proto, id).is_some_and(|slot| cx.state.expects_echo(slot, cx.now))
-}
-
-fn is_foreign_public(cx: &Context<'_>, ip: Ip) -> bool {
-    cx.names.is_public_ip(ip) && !cx.around.servers.contains(&ip)
-}
-
-/// The destination of an IPv4 TCP or UDP packet of which nothing but the lengths that lead to its ports is right.
-fn unverified(frame: &[u8]) -> Option<Endpoint> {
-    let [0x08, 0x00, ip @ ..] = frame.get(12..)? else { return None };
-    let header_len = usize::from(ip.first()? & 0x0f) * 4;
-    let fragment_offset = u16::from_be_bytes(*ip.get(6..)?.first_chunk()?) & 0x1fff;
-    let proto = Proto(*ip.get(9)?);
-    if ip[0] >> 4 != 4 || header_len < 20 || fragment_offset != 0 || !matches!(proto, Proto::TCP | Proto::UDP) {
-        return None;
+impl Rules<'_, '_> {
+    fn decide(&self, header: &Header<'_>) -> Option<bool> {
+        let Header { dst: ip, proto, .. } = *header;
+        if header.is_icmp() {
+            return self.decide_icmp(header);
+        }
+        let port = match header.l4_bytes::<4>() {
+            Some(&[_, _, p0, p1]) if header.has_ports() => u16::from_be_bytes([p0, p1]),
+            None if header.has_ports() => return None,
+            _ => 0,
+        };
+        let name = Endpoint { proto, ip, port };
+        Some(self.external && self.is_public(name) || self.is_ours(name))
     }
-    let [_, _, port @ ..] = *ip.get(header_len..)?.first_chunk::<4>()?;
-    Some(Endpoint { proto, ip: Ip::from_v4_octets(*ip.get(16..)?.first_chunk()?), port: u16::from_be_bytes(port) })
+
+    fn decide_icmp(&self, header: &Header<'_>) -> Option<bool> {
+        let &[kind, _, _, _, i0, i1, ..] = header.l4_bytes::<8>()?;
+        let (request, reply) = header.echo_types();
+        if kind == request {
+            let names = &self.cx.names;
+            return Some(self.external && names.is_public_ip(header.dst) && !self.is_server(header.dst));
+        }
+        if kind == reply {
+            return Some(self.uplink && self.is_server(header.dst) && self.expects_echo(u16::from_be_bytes([i0, i1])));
+        }
+        let is_error = if header.src.is_v4() { matches!(kind, 3 | 4 | 11 | 12) } else { (1..=4).contains(&kind) };
+        // Of what arrives for no address of ours, nothing is.
+        let is_here = self.uplink && self.is_server(header.dst) || self.cx.names.is_public_ip(header.dst);
+        if is_error && is_here { self.decide_error(header) } else { Some(false) }
+    }
+
+    /// An error is the engine's if the packet that it is about was: the embedded source is one of our names.
+    fn decide_error(&self, error: &Header<'_>) -> Option<bool> {
+        let (at, limit) = (error.l4 + 8, Some(error.end));
+        let embedded = if error.src.is_v4() {
+            Header::read_v4(error.frame, at, limit)
+        } else {
+            Header::read_v6(error.frame, at, limit)
+        }?;
+        let Header { src: ip, proto, .. } = embedded;
+        if !embedded.has_ports() && !embedded.is_icmp() {
+            let name = Endpoint { proto, ip, port: 0 };
+            return Some(self.is_ours(name) || self.is_public(name));
+        }
+        if embedded.is_later {
+            return Some(false);
+        }
+        let &[a, b, _, _, i0, i1, ..] = embedded.l4_bytes::<8>()?;
+        if embedded.has_ports() {
+            let name = Endpoint { proto, ip, port: u16::from_be_bytes([a, b]) };
+            return Some(self.is_ours(name) || self.is_public(name));
+        }
+        let is_request = a == embedded.echo_types().0;
+        Some(is_request && self.uplink && self.is_server(ip) && self.expects_echo(u16::from_be_bytes([i0, i1])))
+    }
+
+    fn is_server(&self, ip: Ip) -> bool {
+        self.cx.around.servers.contains(&ip)
+    }
+
+    /// True for a wire name in the owned range, and for a portless one that is bound.
+    fn is_ours(&self, name: Endpoint) -> bool {
+        let Endpoint { proto, ip, port } = name;
+        let is_bound = match proto {
+            Proto::TCP | Proto::UDP => self.cx.around.owned.contains(port),
+            _ => self.cx.names.inner(Wire(name)).is_some(),
+        };
+        self.uplink && self.is_server(ip) && is_bound
+    }
+
+    fn is_public(&self, name: Endpoint) -> bool {
+        self.cx.names.public(Public(name)).is_some()
+    }
+
+    /// The program knows identifiers only, whichever of our addresses they were sent from.
+    fn expects_echo(&self, id: u16) -> bool {
+        let Context { around, state, now, .. } = *self.cx;
+        let slot = |&ip: &Ip| state.slot(ip, Proto::ICMP, id);
+        around.servers.iter().filter_map(slot).any(|slot| state.expects_echo(slot, now))
+    }
 }

@@ -18,7 +18,8 @@ pub(super) fn identify<'g, O>(
     if access.pinned.is_some_and(|pinned| pinned != mac) || mac.is_group() {
         return Err(Reason::SpoofedSource);
     }
-    let found = walk.cx.names.sender(access.network, mac, ip, access.id).ok_or(Reason::SpoofedSource)?;
+    let sender = || walk.cx.names.sender(access.network, mac, ip, access.id);
+    let found = walk.recent.sender(mac, ip, sender).ok_or(Reason::SpoofedSource)?;
     let (_, container) = found;
     if !container.is_bound_here() {
         return Err(Reason::SpoofedSource);

@@ -43,23 +43,26 @@ pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, packet: &Packet) -
 /// what we send ourselves does not come back.
 fn sender<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, src: Endpoint, receiver: NetworkId) -> Result<Sender<'g>, Stop> {
     let around = walk.cx.around;
+    // No container answers echo on the wire: a reply, and its identifier with it, is the server's own.
+    let is_echo = src.proto.is_echo();
+    // Known names first, as nearly all packets bear one: they need no other lookup.
+    if !is_echo && let Some(inner) = walk.cx.names.inner(Wire(src)) {
+        if walk.cx.names.server_of(inner.binding).is_none_or(|server| server.local) {
+            return Err(Stop::Drop(Reason::SpoofedSource));
+        }
+        let Inside(inside) = inner.inside;
+        walk.step(Step::WireName { name: src, found: Found::Binding { name: inside, server: src.ip } });
+        return Ok(Sender::Bound { binding: inner.binding, wire: src });
+    }
     if let Some(server) = walk.cx.names.server(src.ip) {
         if server.local {
             return Err(Stop::Drop(Reason::SpoofedSource));
         }
-        // No container answers echo on the wire: a reply, and its identifier with it, is the server's own.
-        if src.proto.is_echo() {
-            walk.step(Step::Outside { ip: src.ip });
-            return Ok(Sender::Outside { address: src });
-        }
-        if let Some(inner) = walk.cx.names.inner(Wire(src)) {
-            let Inside(inside) = inner.inside;
-            walk.step(Step::WireName { name: src, found: Found::Binding { name: inside, server: src.ip } });
-            return Ok(Sender::Bound { binding: inner.binding, wire: src });
-        }
-        walk.step(Step::WireName { name: src, found: Found::Unknown });
-        if src.proto.has_ports() && around.owned.contains(src.port) {
-            return Err(Stop::Drop(Reason::UnmappedSource));
+        if !is_echo {
+            walk.step(Step::WireName { name: src, found: Found::Unknown });
+            if src.proto.has_ports() && around.owned.contains(src.port) {
+                return Err(Stop::Drop(Reason::UnmappedSource));
+            }
         }
     } else if around.networks.in_prefixes(receiver, src.ip) || walk.cx.names.address(receiver, src.ip).is_some() {
         return Err(Stop::Drop(Reason::SpoofedSource));

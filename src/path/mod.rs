@@ -6,6 +6,14 @@
 //!                                                +--> arrival --> access   (same server)
 //! uplink --> ingress (sender) ----------------------> arrival --> access
 //! ```
+//!
+//! The order within a walk: the frame is for this port's MAC, whole and without source route; the sender is who it says;
+//! the TTL lasts; the destination is found, then the name that the source leaves under (an entry or a clock may be
+//! written here), then who may enter; the way out and its MTU; and only then a byte is touched. Whatever stops a walk
+//! before that leaves the frame as it came, or turns it into an answer to its sender.
+//!
+//! An ICMP error is walked as the flow that it quotes, turned round: `Flow::src` is the quoted destination. It reads state
+//! and never changes it.
 
 mod arp;
 mod arrival;
@@ -18,6 +26,7 @@ mod holder;
 mod ingress;
 mod observe;
 mod port;
+mod recent;
 mod reply;
 mod source;
 mod verdict;

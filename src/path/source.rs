@@ -70,7 +70,7 @@ fn of_block<'g, O: Observer>(
     let prohibited = |reason| Stop::Error { error: IcmpError::AdminProhibited, reason };
     let Endpoint { proto, port, .. } = flow.src;
     let names = &walk.cx.names;
-    let found = names.source_block(handle, proto, port);
+    let found = walk.recent.block(handle, proto, port, || names.source_block(handle, proto, port));
     let named = found.and_then(|binding| Some((binding, names.wire_of(binding, proto, port)?)));
     let Some((binding, Wire(arithmetic))) = named else { return Err(prohibited(Reason::NoClientBlock)) };
     let (name, how) = if passes_native(binding, port) {

@@ -3,6 +3,7 @@
 use super::decision::{Plan, Stop, To};
 use super::observe::{Observer, Step};
 use super::port::{Port, Role, Surroundings};
+use super::recent::Recent;
 use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
 use super::{arp, egress, ingress, reply};
@@ -28,6 +29,7 @@ pub(super) struct Walk<'w, 'g, O> {
     pub cx: &'w Context<'g>,
     pub local: &'w mut WorkerState,
     pub port: PortId,
+    pub recent: &'w Recent<'g>,
     pub observer: &'w mut O,
 }
 
@@ -47,24 +49,25 @@ pub fn walk<O: Observer>(
     observer: &mut O,
 ) -> Verdict {
     let parsed = frame::parse(frame);
-    walk_parsed(cx, local, port, frame, parsed, observer)
+    walk_parsed(cx, local, port, &Recent::default(), frame, &parsed, observer)
 }
 
-/// As [`walk`], of a frame that has been parsed before.
-pub(super) fn walk_parsed<O: Observer>(
-    cx: &Context<'_>,
+/// As [`walk`], of a frame that has been parsed before; `recent` is of this view and this port.
+pub(super) fn walk_parsed<'g, O: Observer>(
+    cx: &Context<'g>,
     local: &mut WorkerState,
     port: PortId,
+    recent: &Recent<'g>,
     frame: &mut Frame<'_>,
-    parsed: Result<Parsed, frame::Malformed>,
+    parsed: &Result<Parsed, frame::Malformed>,
     observer: &mut O,
 ) -> Verdict {
-    let mut walk = Walk { cx, local, port, observer };
+    let mut walk = Walk { cx, local, port, recent, observer };
     let verdict = match (cx.around.port(port), parsed) {
         (None, _) => Verdict::Drop(Reason::NoPort),
-        (Some(_), Err(why)) => Verdict::Drop(why.into()),
-        (Some(own), Ok(Parsed::Ip(packet))) => ip(&mut walk, own, frame, &packet),
-        (Some(own), Ok(Parsed::Arp(arp))) => arp::answer(&mut walk, own, frame, &arp),
+        (Some(_), Err(why)) => Verdict::Drop((*why).into()),
+        (Some(own), Ok(Parsed::Ip(packet))) => ip(&mut walk, own, frame, packet),
+        (Some(own), Ok(Parsed::Arp(arp))) => arp::answer(&mut walk, own, frame, arp),
         (Some(_), Ok(Parsed::Other { .. })) => Verdict::Drop(Reason::NotIp),
     };
     walk.step(Step::Decided(verdict));

@@ -6,6 +6,7 @@ mod case;
 mod fixtures;
 mod hostile;
 mod packet;
+mod restart;
 mod scene;
 mod transparent;
 mod underlay;

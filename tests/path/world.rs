@@ -10,7 +10,7 @@ use sixway::flow::{Geometry, Holding, Side, Signal, State};
 use sixway::frame::Frame;
 use sixway::naming::Wire;
 use sixway::neighbour::NextHops;
-use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, claims, hold_pinned, walk, walk_burst};
+use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, hold_pinned, walk, walk_burst};
 use sixway::table;
 use sixway::units::{Endpoint, Ip, PortId, Proto, Tick};
 
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// Takes a changed mapping in: who holds which wire name, and which ports hold whom.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         let guard = table::pin();
         let names = self.assembly.names.view(&guard);
         let mut holdings = Vec::new();
@@ -134,17 +134,6 @@ impl World {
             );
         }
         outcomes
-    }
-
-    /// Whether the XDP program's rules, in user space, call the frame the engine's.
-    pub fn claims(&self, port: &str, frame: &[u8]) -> bool {
-        let guard = table::pin();
-        let names = self.assembly.names.view(&guard);
-        let World { assembly, state, hops, now, .. } = self;
-        let cx = Context { names, around: &assembly.around, state, hops, now: *now, dry_run: false };
-        let mut buffer = buffer(frame);
-        let role = &assembly.around.port(self.port(port)).unwrap().role;
-        claims(&cx, role, &Frame::new(&mut buffer, ROOM, frame.len()))
     }
 
     /// The verdict in one line: `forward uplink`, `answer web reset`, `drop no_binding`, `hold uplink 192.168.50.9`.

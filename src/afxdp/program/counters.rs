@@ -13,10 +13,8 @@ pub enum Counter {
     Redirected,
     /// Claimed, and dropped because its queue has no socket: no engine runs, or it does not cover the queue.
     NoSocket,
-    /// A later fragment that came before its first, handed to the engine.
-    UndecidedRedirected,
-    /// The same, passed to the kernel because no engine runs.
-    UndecidedPassed,
+    /// A later fragment that came before its first.
+    PassedUndecided,
     /// For one of our addresses, and the host's.
     PassedHost,
     /// A later fragment of a packet that is the host's.
@@ -33,11 +31,10 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the program's order.
-    pub const ALL: [Counter; 10] = [
+    pub const ALL: [Counter; 9] = [
         Counter::Redirected,
         Counter::NoSocket,
-        Counter::UndecidedRedirected,
-        Counter::UndecidedPassed,
+        Counter::PassedUndecided,
         Counter::PassedHost,
         Counter::PassedFragment,
         Counter::PassedNotOurs,
@@ -52,8 +49,7 @@ impl Counter {
         match self {
             Counter::Redirected => "redirected",
             Counter::NoSocket => "no_socket",
-            Counter::UndecidedRedirected => "undecided_redirected",
-            Counter::UndecidedPassed => "undecided_passed",
+            Counter::PassedUndecided => "passed_undecided",
             Counter::PassedHost => "passed_host",
             Counter::PassedFragment => "passed_fragment",
             Counter::PassedNotOurs => "passed_not_ours",

@@ -243,18 +243,15 @@ static __always_inline struct fragment_key fragment_key(const struct packet *pac
 	};
 }
 
-/* A later fragment goes where its first one went. One that comes before its first goes to the engine, which gives
- * back what is the host's; without an engine the host has it, which does no harm to owned traffic: its first
- * fragment is dropped. */
+/* A later fragment goes where its first one went. One that comes before its first is the kernel's: the host's may come
+ * in any order, and of an owned packet the kernel gets only a part, which it forgets. */
 static __always_inline int follow_first(struct xdp_md *ctx, const struct packet *packet)
 {
 	struct fragment_key key = fragment_key(packet);
 	const struct fragment_decision *first = bpf_map_lookup_elem(&fragments, &key);
-	if (first && now_seconds() - first->seconds < FRAGMENT_SECONDS)
-		return first->claimed ? hand_over(ctx) : pass(PASSED_FRAGMENT);
-	int action = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
-	count(action == XDP_REDIRECT ? UNDECIDED_REDIRECTED : UNDECIDED_PASSED);
-	return action;
+	if (!first || now_seconds() - first->seconds >= FRAGMENT_SECONDS)
+		return pass(PASSED_UNDECIDED);
+	return first->claimed ? hand_over(ctx) : pass(PASSED_FRAGMENT);
 }
 
 static __always_inline void remember_first(const struct packet *packet, bool claimed)

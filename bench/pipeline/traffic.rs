@@ -1,0 +1,176 @@
+//! Frames of 64 bytes, made once.
+
+use std::fmt;
+
+use sixway::frame::checksum::{self, Sum};
+use sixway::naming::Protocol;
+use sixway::units::{Endpoint, Ip, PortId, PortRange, Proto};
+
+use super::world::{NATIVE, NATIVE_BLOCK, Place, SERVICES, TRANSLATED, TRANSLATED_BLOCK, UPLINK, World, port_mac};
+
+/// Length of a frame, without its check sequence.
+pub const LEN: usize = 64;
+/// Frames that a round goes through: with random destinations they touch more memory than the caches hold.
+pub const FRAMES: usize = 1 << 18;
+
+/// Where packets come from and go to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// From a container whose block is native to services on all other servers.
+    Egress,
+    /// The same, with the checksum left partial, as a container's stack does.
+    EgressPartial,
+    /// From client blocks and services on all other servers to services and client blocks here.
+    Ingress,
+    /// From a container whose connections are translated, to services on all other servers.
+    Translated,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Case {
+    pub way: Way,
+    pub proto: Proto,
+}
+
+impl Case {
+    pub const ALL: [Case; 7] = [
+        Case { way: Way::Egress, proto: Proto::UDP },
+        Case { way: Way::Egress, proto: Proto::TCP },
+        Case { way: Way::EgressPartial, proto: Proto::UDP },
+        Case { way: Way::Ingress, proto: Proto::UDP },
+        Case { way: Way::Ingress, proto: Proto::TCP },
+        Case { way: Way::Translated, proto: Proto::UDP },
+        Case { way: Way::Translated, proto: Proto::TCP },
+    ];
+
+    /// The port that its packets come in by.
+    pub fn port(self) -> PortId {
+        match self.way {
+            Way::Egress | Way::EgressPartial => NATIVE,
+            Way::Ingress => UPLINK,
+            Way::Translated => TRANSLATED,
+        }
+    }
+
+    /// `count` packets, each drawn anew; of a translated client as many flows as its block may hold.
+    pub fn frames(self, world: &World, count: usize) -> Vec<[u8; LEN]> {
+        let mut random = Random(0x6_1e57);
+        if self.way == Way::Translated {
+            let flows = usize::from(TRANSLATED_BLOCK.last - TRANSLATED_BLOCK.first) * 7 / 8;
+            let flows: Vec<_> = (0..flows).map(|nth| self.frame(world, &mut random, nth)).collect();
+            return (0..count).map(|_| flows[random.below(flows.len())]).collect();
+        }
+        (0..count).map(|_| self.frame(world, &mut random, 0)).collect()
+    }
+
+    fn frame(self, world: &World, random: &mut Random, flow: usize) -> [u8; LEN] {
+        let far = random.far(world);
+        let end = |ip: Ip, port: u16| Endpoint { proto: self.proto, ip, port };
+        let native = |block: PortRange, random: &mut Random| {
+            block.first + random.below(usize::from(block.last - block.first) * 7 / 8) as u16
+        };
+        let service = self.service(random);
+        let (src, dst) = match self.way {
+            Way::Egress | Way::EgressPartial => {
+                let client = Place::NATIVE_CLIENT;
+                (end(client.ip(), native(NATIVE_BLOCK, random)), end(far.ip(), SERVICES[service].0))
+            }
+            Way::Translated => {
+                let client = Place::TRANSLATED_CLIENT;
+                // Linux's own local port range, which knows nothing of the block.
+                (end(client.ip(), 32768 + flow as u16), end(far.ip(), SERVICES[service].0))
+            }
+            Way::Ingress => {
+                let own = Place { server: 0, container: random.below(world.containers) };
+                let is_call = random.below(2) == 0 || own.container == Place::TRANSLATED_CLIENT.container;
+                let (from, to) = if is_call { (far, own) } else { (own, far) };
+                let client = end(from.server_ip(), native(from.block(), random));
+                let server = end(to.server_ip(), to.service_port(service));
+                if is_call { (client, server) } else { (server, client) }
+            }
+        };
+        let mut frame = frame(self.port(), src, dst, random);
+        if self.way == Way::EgressPartial {
+            let pseudo = checksum::pseudo_header(src.ip, dst.ip, self.proto, (LEN - 34) as u32);
+            let at = checksum_at(self.proto);
+            frame[at..at + 2].copy_from_slice(&pseudo.fold().to_be_bytes());
+        }
+        frame
+    }
+
+    /// One of the services that take the protocol.
+    fn service(self, random: &mut Random) -> usize {
+        loop {
+            let nth = random.below(SERVICES.len());
+            if matches!(SERVICES[nth].1, Protocol::Any) || SERVICES[nth].1 == Protocol::One(self.proto) {
+                return nth;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match self.way {
+            Way::Egress => "egress, native block",
+            Way::EgressPartial => "egress, partial checksum",
+            Way::Ingress => "ingress",
+            Way::Translated => "egress, translated",
+        };
+        f.pad(&format!("{way}, {}", self.proto))
+    }
+}
+
+fn checksum_at(proto: Proto) -> usize {
+    if proto == Proto::TCP { 50 } else { 40 }
+}
+
+fn frame(port: PortId, src: Endpoint, dst: Endpoint, random: &mut Random) -> [u8; LEN] {
+    let mut frame = [0; LEN];
+    frame[..6].copy_from_slice(&port_mac(port).0);
+    // A container's packet says who it is; what comes by the uplink, nothing of interest.
+    frame[6..8].copy_from_slice(&[2, 0x42]);
+    frame[8..12].copy_from_slice(&src.ip.v4_octets());
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    frame[14..24].copy_from_slice(&[0x45, 0, 0, (LEN - 14) as u8, 0, 0, 0x40, 0, 64, src.proto.0]);
+    frame[26..30].copy_from_slice(&src.ip.v4_octets());
+    frame[30..34].copy_from_slice(&dst.ip.v4_octets());
+    let ip = checksum::of(&frame[14..34]).checksum();
+    frame[24..26].copy_from_slice(&ip.to_be_bytes());
+    frame[34..36].copy_from_slice(&src.port.to_be_bytes());
+    frame[36..38].copy_from_slice(&dst.port.to_be_bytes());
+    if src.proto == Proto::TCP {
+        // An acknowledgement: five words of header, ACK.
+        frame[46..48].copy_from_slice(&[0x50, 0x10]);
+    } else {
+        frame[38..40].copy_from_slice(&((LEN - 34) as u16).to_be_bytes());
+    }
+    frame[56..64].copy_from_slice(&random.next().to_be_bytes());
+    let pseudo: Sum = checksum::pseudo_header(src.ip, dst.ip, src.proto, (LEN - 34) as u32);
+    let l4 = pseudo.plus(checksum::of(&frame[34..])).checksum();
+    let at = checksum_at(src.proto);
+    frame[at..at + 2].copy_from_slice(&if l4 == 0 { 0xffff } else { l4 }.to_be_bytes());
+    frame
+}
+
+/// SplitMix64 (Steele et al. 2014): the same packets in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let word = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ word >> 31
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        ((u128::from(self.next()) * end as u128) >> 64) as usize
+    }
+
+    /// A container on another server.
+    fn far(&mut self, world: &World) -> Place {
+        Place { server: 1 + self.below(world.servers - 1), container: self.below(world.containers) }
+    }
+}

@@ -1,0 +1,175 @@
+//! One server out of a thousand, with everything that its engine runs on.
+
+use std::sync::Arc;
+
+use sixway::control::assemble::{Assembly, state_in_memory};
+use sixway::flow::State;
+use sixway::naming::{BindingSpec, Located, Names, Network, Networks, Ports, Protocol};
+use sixway::neighbour::{Fib, NextHops};
+use sixway::path::{Access, Port, Role, Surroundings};
+use sixway::table;
+use sixway::units::{Ip, Mac, NetworkId, PortId, PortRange, Proto, Tick};
+
+/// Boot was an hour ago.
+pub const NOW: Tick = Tick(3_600_000);
+/// The port towards the other servers.
+pub const UPLINK: PortId = PortId(0);
+/// The port of the client whose block is native.
+pub const NATIVE: PortId = PortId(1);
+/// The port of the client whose connections are translated.
+pub const TRANSLATED: PortId = PortId(2);
+/// The port (a bridge) of all other containers of this server.
+const BRIDGE: PortId = PortId(3);
+
+/// Equal on all servers.
+const OWNED: PortRange = PortRange { first: 20480, last: 59903 };
+/// Ports that a container serves, by what protocol.
+pub const SERVICES: [(u16, Protocol); 3] =
+    [(80, Protocol::One(Proto::TCP)), (53, Protocol::One(Proto::UDP)), (7000, Protocol::Any)];
+/// Bindings of a container: its services and its client block.
+const BINDINGS: usize = SERVICES.len() + 1;
+/// Ports of an ordinary client block, all of them native.
+const BLOCK: u16 = 32;
+const FIRST_BLOCK: u16 = 0xc000;
+/// The native client's own block, and the translated client's.
+pub const NATIVE_BLOCK: PortRange = PortRange { first: 0x7000, last: 0x7fff };
+pub const TRANSLATED_BLOCK: PortRange = PortRange { first: 0x8000, last: 0xbfff };
+
+/// A container's place in the mapping. Server 0 is ours; its containers 0 and 1 are the two clients.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub server: usize,
+    pub container: usize,
+}
+
+impl Place {
+    pub const NATIVE_CLIENT: Place = Place { server: 0, container: 0 };
+    pub const TRANSLATED_CLIENT: Place = Place { server: 0, container: 1 };
+
+    pub fn server_ip(self) -> Ip {
+        Ip::from_v4_bits(0xac10_0001 + self.server as u32) // 172.16.0.1 and on
+    }
+
+    pub fn server_mac(self) -> Mac {
+        let [_, b, c, d] = self.server_ip().v4_octets();
+        Mac([2, 0, 0, b, c, d])
+    }
+
+    pub fn ip(self) -> Ip {
+        Ip::from_v4_bits(0x0a00_0002 + (self.server as u32) * 0x400 + self.container as u32) // 10.0.0.2 and on
+    }
+
+    pub fn mac(self) -> Mac {
+        let [a, b, c, d] = self.ip().v4_octets();
+        Mac([2, 0x42, a, b, c, d])
+    }
+
+    /// The client block, with the same numbers inside.
+    pub fn block(self) -> PortRange {
+        match (self.server, self.container) {
+            (0, 0) => NATIVE_BLOCK,
+            (0, 1) => TRANSLATED_BLOCK,
+            (_, container) => {
+                let first = FIRST_BLOCK + BLOCK * container as u16;
+                PortRange { first, last: first + BLOCK - 1 }
+            }
+        }
+    }
+
+    /// The server port of the container's service at that place in [`SERVICES`].
+    pub fn service_port(self, nth: usize) -> u16 {
+        OWNED.first + (self.container * SERVICES.len() + nth) as u16
+    }
+}
+
+/// One engine's tables.
+pub struct World {
+    pub bindings: usize,
+    pub servers: usize,
+    /// Containers of each server.
+    pub containers: usize,
+    pub assembly: Assembly,
+    pub state: State,
+    pub hops: NextHops,
+}
+
+impl World {
+    /// About so many bindings, spread evenly over a thousand servers, or fewer where each would have less than 16.
+    pub fn of(bindings: usize) -> World {
+        let servers = (bindings / 16).clamp(2, 1000);
+        let containers = bindings / servers / BINDINGS;
+        let network = Network {
+            name: "blue".to_owned(),
+            prefixes: vec!["10.0.0.0/8".parse().expect("a prefix")],
+            gateways: vec!["169.254.1.1".parse().expect("an address")],
+            ..Network::default()
+        };
+        let networks = Arc::new(Networks::new(vec![network], &[]).expect("one network"));
+        let us = Place { server: 0, container: 0 }.server_ip();
+        let (names, mut writer) = Names::new(Arc::clone(&networks), &[us], OWNED);
+        let places = (0..servers).flat_map(|server| (0..containers).map(move |container| Place { server, container }));
+        let specs: Vec<_> = places.flat_map(bindings_of).collect();
+        writer.replace(&specs).expect("bindings that do not clash");
+        let access = || Role::Access(Access { network: NetworkId(0), pinned: None, id: None });
+        let ports = [Role::Uplink { external: false }, access(), access(), access()].into_iter().enumerate();
+        let ports = ports.map(|(index, role)| Port {
+            name: format!("port{index}"),
+            role,
+            mac: port_mac(PortId(index as u16)),
+            mtu: 1500,
+        });
+        let around =
+            Surroundings { ports: ports.collect(), networks, servers: vec![us], owned: OWNED, uplink: Some(UPLINK) };
+        hold_containers(&names);
+        let assembly = Assembly { around, names, writer };
+        let state = state_in_memory(&assembly, NOW).expect("memory for the state");
+        World { bindings: specs.len(), servers, containers, assembly, state, hops: Fib::new([], None).next_hops() }
+    }
+}
+
+/// The MAC of a port of ours.
+pub fn port_mac(port: PortId) -> Mac {
+    Mac([2, 0, 0, 0xff, 0, port.0 as u8])
+}
+
+/// Every container of ours has shown itself.
+fn hold_containers(names: &Names) {
+    let guard = table::pin();
+    for (_, container) in names.view(&guard).all_containers().filter(|(_, container)| container.is_bound_here()) {
+        let port = match container.ip() {
+            ip if ip == Place::NATIVE_CLIENT.ip() => NATIVE,
+            ip if ip == Place::TRANSLATED_CLIENT.ip() => TRANSLATED,
+            _ => BRIDGE,
+        };
+        container.hold(port, container.mac().expect("every container has a MAC"));
+    }
+}
+
+fn bindings_of(place: Place) -> impl Iterator<Item = Located<BindingSpec>> {
+    let network: Arc<str> = "blue".into();
+    let block = Ports::Block(place.block());
+    let is_native = (place.server, place.container) != (0, 1);
+    let services = SERVICES
+        .into_iter()
+        .enumerate()
+        .map(move |(nth, (port, proto))| (proto, Ports::One(place.service_port(nth)), Ports::One(port), false));
+    services.chain([(Protocol::Any, block, block, is_native)]).map(move |(proto, wire, inside, native)| {
+        let spec = BindingSpec {
+            network: Arc::clone(&network),
+            proto,
+            server_mac: Some(place.server_mac()),
+            server_ip: place.server_ip(),
+            wire,
+            mac: Some(place.mac()),
+            ip: place.ip(),
+            inside,
+            weight: 1,
+            standby: false,
+            drain: false,
+            native,
+            id: None,
+            public: None,
+        };
+        Located { line: 0, value: spec }
+    })
+}
