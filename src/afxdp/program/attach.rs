@@ -128,6 +128,14 @@ pub fn attach(interface: &str, kind: Kind, pin_dir: &Path, want: Want) -> Result
     })
 }
 
+/// Who runs the XDP program on an interface, ours or not. None if there is none.
+///
+/// # Errors
+/// The interface is not there, or the kernel tells nothing about it.
+pub fn mode(interface: &str) -> io::Result<Option<Mode>> {
+    Ok(Interface::by_name(interface)?.xdp.map(|installed| installed.mode))
+}
+
 /// An interface's program is ours if our pinned link holds it there.
 fn refuse_foreign(interface: &Interface, former: Option<&Link>) -> Result<(), AttachError> {
     let Some(Installed { program_id, .. }) = interface.xdp else { return Ok(()) };
