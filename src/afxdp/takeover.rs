@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_cookie;
+use rustix::net::{SendFlags, send};
 
 use super::bind::Kind;
 use super::ledger::{Place, Slot};
@@ -51,6 +53,8 @@ pub enum TakeoverError {
     NotOneUmem,
     /// A socket that the memory's ledger does not know.
     UnknownSocket,
+    /// A socket is not bound any more: its interface is gone.
+    Unbound { ifindex: u32, queue: u32 },
     /// Ledger and rings disagree about the frames of a queue.
     Inconsistent { ifindex: u32, queue: u32 },
     /// Mapping failed. Rings of bound sockets can be mapped from Linux 6.4 on.
@@ -62,6 +66,9 @@ impl fmt::Display for TakeoverError {
         match self {
             TakeoverError::NotOneUmem => f.write_str("expected the descriptor of one UMEM"),
             TakeoverError::UnknownSocket => f.write_str("a socket does not belong to the UMEM"),
+            TakeoverError::Unbound { ifindex, queue } => {
+                write!(f, "the socket of interface {ifindex} queue {queue} is not bound any more")
+            }
             TakeoverError::Inconsistent { ifindex, queue } => {
                 write!(f, "ledger and rings disagree about the frames of interface {ifindex} queue {queue}")
             }
@@ -132,6 +139,10 @@ fn adopt(umem: &Umem, fd: OwnedFd) -> Result<Socket, TakeoverError> {
     let cookie = socket_cookie(&fd).map_err(io::Error::from)?;
     let known = umem.ledger.slots().find(|(_, record)| record.cookie == cookie);
     let (slot, record) = known.ok_or(TakeoverError::UnknownSocket)?;
+    // Transmits what may be waiting, which is due anyway. The kernel says ENXIO to a socket without a device.
+    if let Err(Errno::NXIO) = send(&fd, &[], SendFlags::DONTWAIT) {
+        return Err(TakeoverError::Unbound { ifindex: record.ifindex, queue: record.queue });
+    }
     let rings = Rings::map(fd.as_fd(), record.rx_size, record.tx_size)?;
     let fd = Arc::new(fd);
     umem.registrar().adopt(&fd, Kind { zero_copy: record.zero_copy, multi_buffer: record.multi_buffer });

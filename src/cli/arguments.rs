@@ -34,7 +34,10 @@ pub enum Command {
     Explain(Explain),
     /// Show a running engine's counters
     Stats(Stats),
-    /// Remove the pinned XDP programs for good
+    /// Do nothing but keep descriptors for engines; `run --holder` starts it
+    #[command(hide = true)]
+    Holder(Holder),
+    /// Remove the pinned XDP programs for good, and end the holder
     Detach(Detach),
 }
 
@@ -50,9 +53,17 @@ pub struct ConfigFile {
 pub struct Run {
     #[command(flatten)]
     pub config: ConfigFile,
-    /// Do nothing but keep the engine's descriptors while it is replaced
+    /// Leave packet memory and sockets to a small process that outlives this one and gives them to the next engine:
+    /// after a crash or an upgrade it carries on with the packets that have arrived meanwhile
     #[arg(long)]
     pub holder: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Holder {
+    /// Where to listen, unless the standard input is a listening socket
+    #[arg(long, value_name = "SOCKET")]
+    pub socket: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -108,7 +119,7 @@ pub struct Stats {
 
 #[derive(Args, Debug)]
 pub struct Detach {
-    /// The configuration that names the pin directory
+    /// The configuration that names the pin directory and the control socket
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -146,6 +157,7 @@ mod tests {
             "sixway stats",
             "sixway stats --socket /run/s.sock --json",
             "sixway detach",
+            "sixway holder --socket /run/s.sock.holder",
             "sixway detach --config host.toml",
         ] {
             assert!(arguments(line).is_ok(), "{line}: {:?}", arguments(line));

@@ -1,9 +1,10 @@
-//! `sixway detach`: takes the XDP programs off this network namespace's interfaces for good.
+//! `sixway detach`: takes the XDP programs off this network namespace's interfaces for good, and ends the holder.
 
 use serde_json::json;
 
 use crate::afxdp::program::{Scope, detach};
-use crate::control::config::{Config, Engine};
+use crate::control::config::{Config, Control, Engine};
+use crate::control::holder;
 
 use super::Exit;
 use super::arguments::Detach;
@@ -11,10 +12,10 @@ use super::check::show_mistakes;
 use super::output::{Output, complain};
 
 pub(super) fn run(arguments: &Detach, output: &mut Output) -> Exit {
-    let pin_dir = match &arguments.config {
-        None => Engine::default().pin_dir,
+    let (pin_dir, socket) = match &arguments.config {
+        None => (Engine::default().pin_dir, Control::default().socket),
         Some(file) => match Config::load(file) {
-            Ok(config) => config.engine.pin_dir,
+            Ok(config) => (config.engine.pin_dir, config.control.socket),
             Err(mistakes) => {
                 show_mistakes(&mistakes, output);
                 return Exit::No;
@@ -28,9 +29,17 @@ pub(super) fn run(arguments: &Detach, output: &mut Output) -> Exit {
             return Exit::No;
         }
     };
+    let holder = holder::socket_beside(&socket);
+    let ended = match holder::end(&holder) {
+        Ok(ended) => ended,
+        Err(error) => {
+            complain(format_args!("the holder at {}: {error}", holder.display()));
+            return Exit::No;
+        }
+    };
     if output.is_json() {
         let interfaces: Vec<&str> = detached.iter().map(|pinned| pinned.interface.as_str()).collect();
-        output.json(&json!({"detached": interfaces}));
+        output.json(&json!({"detached": interfaces, "holder_ended": ended}));
         return Exit::Done;
     }
     if detached.is_empty() {
@@ -38,6 +47,9 @@ pub(super) fn run(arguments: &Detach, output: &mut Output) -> Exit {
     }
     for pinned in detached {
         output.line(format_args!("detached from {}", pinned.interface));
+    }
+    if ended {
+        output.line(format_args!("ended the holder at {}", holder.display()));
     }
     Exit::Done
 }

@@ -6,6 +6,7 @@ mod client;
 mod detach;
 mod doctor;
 mod explain;
+mod holder;
 mod offline;
 mod output;
 mod replay;
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Replay(replay) => replay::run(replay, &mut output),
         Command::Detach(detach) => detach::run(detach, &mut output),
         Command::Explain(explain) => explain::run(explain, &mut output),
+        Command::Holder(holder) => holder::run(holder),
         Command::Run(run) => run::run(run, &mut output),
     };
     exit.into()

@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &Run, output: &mut Output) -> Exit {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    match appliance::run(config) {
+    match appliance::run(config, arguments.holder) {
         Ok(()) => Exit::Done,
         Err(err) => {
             complain(err);

@@ -8,6 +8,8 @@ pub mod assemble;
 pub mod config;
 /// An explanation of a walk, as JSON.
 pub mod explanation;
+/// Who keeps packet memory and sockets while no engine runs.
+pub mod holder;
 /// What the kernel knows: links, routes and neighbours, over netlink.
 pub mod kernel;
 /// Questions about packets, as they are typed.

@@ -42,7 +42,7 @@ pub struct EngineConfig {
     pub ring_size: Option<u32>,
     /// What a former engine has left, by worker. Taken over where the same worker has the same queues; what does not fit
     /// is let go of, and bound anew.
-    pub inherited: Vec<Parts>,
+    pub inherited: Vec<Option<Parts>>,
     pub resolve: Resolve,
 }
 

@@ -26,27 +26,54 @@ pub(super) struct Draft {
     pub wake: Arc<Wake>,
 }
 
-impl Draft {
-    /// Binds the queues of worker `index` of `workers`, but for those that a former engine has left it.
+/// What a worker shall have, and what a former engine has left it of that.
+pub(super) struct Sketch {
+    wanted: Vec<(PortConfig, QueueId)>,
+    ring_size: u32,
+    taken: Option<TakenOver>,
+}
+
+impl Sketch {
+    /// The queues of worker `index` of `workers`. Of what was `left`, either all fits and is taken over, or the
+    /// descriptors are closed.
     pub fn new(
         index: usize,
         workers: usize,
         ports: &[PortConfig],
         ring_size: Option<u32>,
         left: Option<Parts>,
-    ) -> Result<Draft, StartError> {
+    ) -> Sketch {
         let wanted: Vec<(PortConfig, QueueId)> = ports
             .iter()
             .flat_map(|port| (0..port.queues).map(move |queue| (*port, QueueId(queue))))
             .filter(|(port, queue)| worker_of(port.id, *queue, workers) == index)
             .collect();
         let ring_size = ring_size.unwrap_or_else(|| ring_size_for(wanted.len()));
-        let (umem, mut taken, lost) = match left.and_then(|left| take_over(left, &wanted)) {
+        let mut sketch = Sketch { wanted, ring_size, taken: None };
+        sketch.taken = left.and_then(|left| left.take_over().ok()).filter(|taken| sketch.fits(taken));
+        sketch
+    }
+
+    /// Frames for all rings, and some to hold.
+    fn frames(&self) -> u32 {
+        self.wanted.len() as u32 * 2 * self.ring_size + SPARE_FRAMES
+    }
+
+    /// True if every socket belongs to this worker and the memory is enough for all that it serves.
+    fn fits(&self, taken: &TakenOver) -> bool {
+        let is_wanted = |socket: &Socket| self.wanted.iter().any(|(port, queue)| is_of(socket, port, *queue));
+        taken.sockets.iter().all(is_wanted) && taken.umem.frames() >= self.frames()
+    }
+}
+
+impl Draft {
+    /// Binds the queues that were not taken over.
+    pub fn new(sketch: Sketch) -> Result<Draft, StartError> {
+        let frames = sketch.frames();
+        let Sketch { wanted, ring_size, taken } = sketch;
+        let (umem, mut taken, lost) = match taken {
             Some(TakenOver { umem, sockets, lost, .. }) => (umem, sockets, lost),
-            None => {
-                let frames = wanted.len() as u32 * 2 * ring_size + SPARE_FRAMES;
-                (Umem::new(frames).map_err(StartError::Memory)?, Vec::new(), Vec::new())
-            }
+            None => (Umem::new(frames).map_err(StartError::Memory)?, Vec::new(), Vec::new()),
         };
         let mut draft = Draft {
             umem,
@@ -79,14 +106,6 @@ impl Draft {
         };
         self.umem.registrar().bind(&config).map_err(|error| StartError::Bind { port: port.id, queue, error })
     }
-}
-
-/// Takes over what a former engine left, if all of it belongs to this worker. Else the descriptors are closed, and the
-/// kernel lets go of the queues.
-fn take_over(left: Parts, wanted: &[(PortConfig, QueueId)]) -> Option<TakenOver> {
-    let taken = left.take_over().ok()?;
-    let fits = |socket: &Socket| wanted.iter().any(|(port, queue)| is_of(socket, port, *queue));
-    taken.sockets.iter().all(fits).then_some(taken)
 }
 
 fn is_of(socket: &Socket, port: &PortConfig, queue: QueueId) -> bool {

@@ -13,7 +13,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use super::assignment::worker_of;
 use super::config::{EngineConfig, StartError};
 use super::counters::{Counters, PortCounters, QueueCounters, WorkerCells, WorkerCounters};
-use super::draft::{Crossings, Draft, routes};
+use super::draft::{Crossings, Draft, Sketch, routes};
 use super::tables::Tables;
 use super::wake::Wake;
 use super::worker::{INJECTED_MAX, Injected, Queue, Scratch, Worker};
@@ -107,9 +107,12 @@ impl Engine {
         let ports = tables.around.load(&table::pin()).ports.len();
         let stop = Arc::new(AtomicBool::new(false));
         let mut inherited = config.inherited.into_iter();
-        let drafts = (0..count)
-            .map(|index| Draft::new(index, count, &config.ports, config.ring_size, inherited.next()))
-            .collect::<Result<Vec<Draft>, StartError>>()?;
+        // What does not fit is let go of before anything is bound: another worker may want the same queue.
+        let sketches: Vec<Sketch> = (0..count)
+            .map(|index| Sketch::new(index, count, &config.ports, config.ring_size, inherited.next().flatten()))
+            .collect();
+        drop(inherited);
+        let drafts = sketches.into_iter().map(Draft::new).collect::<Result<Vec<Draft>, StartError>>()?;
         let mut crossings = Crossings::between(&drafts);
 
         let barrier = Arc::new(Barrier::new(count));

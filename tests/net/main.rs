@@ -11,6 +11,7 @@ mod crash;
 mod echo;
 mod garbage;
 mod ground;
+mod holder;
 mod load;
 mod outside;
 mod refusals;

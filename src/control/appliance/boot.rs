@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::claims::claims_of;
 use super::state_file;
+use super::succession::Succession;
 use super::{Appliance, Control, PortOnHost};
 use crate::afxdp::Copying;
 use crate::afxdp::program::{self, AttachError, Kind, Want};
@@ -67,11 +68,12 @@ impl fmt::Display for BootError {
 impl std::error::Error for BootError {}
 
 /// Puts everything up, in the order in which packets need it: tables, programs with their claims, workers, and last the
-/// sockets in the programs' maps. `resolve` asks the kernel for a next hop.
+/// sockets in the programs' maps. `resolve` asks the kernel for a next hop; `holder` is where a holder is to listen that
+/// keeps the sockets for the next engine.
 ///
 /// # Errors
 /// See [`BootError`].
-pub fn boot(config: Config, resolve: Resolve) -> Result<Appliance, BootError> {
+pub fn boot(config: Config, holder: Option<&Path>, resolve: Resolve) -> Result<Appliance, BootError> {
     let started = Instant::now();
     let links = links().map_err(BootError::Kernel)?;
     let interface = |name: &str| {
@@ -95,14 +97,20 @@ pub fn boot(config: Config, resolve: Resolve) -> Result<Appliance, BootError> {
     let tables = Arc::new(Tables { names, around: Swap::new(around), state, hops: Swap::new(hops) });
 
     let mut ports = attach_all(&config, &tables, found)?;
-    let engine = start_engine(&config, &tables, &ports, resolve)?;
+    let mut engine_config = engine_config(&config, &ports, resolve)?;
+    // As late as can be: until here, a failure leaves what is kept to the next attempt.
+    let (mut succession, inherited) = Succession::ask(holder);
+    engine_config.inherited = inherited;
+    let engine = Engine::start(engine_config, Arc::clone(&tables)).map_err(BootError::Engine)?;
     for queue in engine.queues() {
         let Some(port) = ports.get_mut(usize::from(queue.port.0)) else { continue };
         let set = port.program.set_socket(queue.queue, queue.fd.as_fd());
         set.map_err(|err| BootError::Program(port.link.name.clone(), err))?;
     }
+    succession.provide(&engine);
+    report_inherited(&engine);
     let control = Mutex::new(Control { writer, ports: ports.into_iter().map(Some).collect() });
-    Ok(Appliance { config, tables, engine, started, state_file, control })
+    Ok(Appliance { config, tables, engine, started, state_file, succession, control })
 }
 
 fn link_of(port: &config::Port, links: &[Link]) -> Result<Link, BootError> {
@@ -169,12 +177,14 @@ fn needs_frags(link: &Link) -> bool {
     link.mtu > LARGEST_SINGLE
 }
 
-fn start_engine(
-    config: &Config,
-    tables: &Arc<Tables>,
-    ports: &[PortOnHost],
-    resolve: Resolve,
-) -> Result<Engine, BootError> {
+fn report_inherited(engine: &Engine) {
+    let inherited = engine.queues().iter().filter(|queue| queue.inherited).count();
+    if inherited > 0 {
+        tracing::info!(inherited, queues = engine.queues().len(), "sockets were taken over from a former engine");
+    }
+}
+
+fn engine_config(config: &Config, ports: &[PortOnHost], resolve: Resolve) -> Result<EngineConfig, BootError> {
     let cores = match config.engine.cores.as_slice() {
         [] => vec![None],
         cores => cores.iter().map(|&core| usize::try_from(core).ok()).collect(),
@@ -194,8 +204,7 @@ fn start_engine(
         config::Poll::Busy => Poll::Busy,
         config::Poll::Adaptive => Poll::Adaptive,
     };
-    let engine = EngineConfig { cores, poll, ports: configured, ring_size: None, inherited: Vec::new(), resolve };
-    Engine::start(engine, Arc::clone(tables)).map_err(BootError::Engine)
+    Ok(EngineConfig { cores, poll, ports: configured, ring_size: None, inherited: Vec::new(), resolve })
 }
 
 /// The surroundings after a link changed: its MAC or MTU.

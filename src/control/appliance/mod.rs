@@ -8,6 +8,7 @@ mod probe;
 mod reload;
 mod run;
 mod state_file;
+mod succession;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use crate::control::config::Config;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, Tables};
 use crate::naming::NamesWriter;
+use succession::Succession;
 
 pub use boot::{BootError, boot};
 pub use run::run;
@@ -29,6 +31,7 @@ pub struct Appliance {
     engine: Engine,
     started: Instant,
     state_file: PathBuf,
+    succession: Succession,
     /// Locked by the control thread alone, for as long as one call takes.
     control: Mutex<Control>,
 }

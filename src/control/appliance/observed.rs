@@ -31,7 +31,7 @@ impl Observed for Appliance {
             generation: view.generation(),
             bindings: self.tables.names.len() as u64,
             pinned: control.ports.iter().flatten().all(|port| port.program.pinned().is_ok()),
-            holder: false,
+            holder: self.succession.is_provided(),
             quarantine: resting.collect(),
         }
     }

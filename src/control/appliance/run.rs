@@ -11,6 +11,7 @@ use super::boot::with_link;
 use super::{Appliance, BootError, boot, probe};
 use crate::control::assemble::fixed_hops;
 use crate::control::config::{self, Config};
+use crate::control::holder;
 use crate::control::kernel::{Change, Link, Resolver, watch};
 use crate::control::server::{ControlSocket, serve};
 use crate::table;
@@ -38,18 +39,21 @@ impl std::fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Runs a server until SIGTERM or SIGINT. SIGHUP reloads the mapping.
+/// Runs a server until SIGTERM or SIGINT. SIGHUP reloads the mapping. With `holder`, a holder beside the control socket
+/// keeps its packet memory and sockets for the next engine, and gives it what the former one left.
 ///
 /// # Errors
 /// It could not come up, or its control thread failed.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, holder: bool) -> Result<(), RunError> {
     // First of all, so that a second engine is refused before it touches anything.
     let path = config.control.socket.clone();
     let group = config.control.write_group.clone().or_else(|| config.control.read_group.clone());
     let socket = ControlSocket::bind(&path, group.as_deref()).map_err(|err| RunError::Socket(path, err))?;
+    let holder = holder.then(|| holder::socket_beside(&config.control.socket));
     let (resolver, questions) = Resolver::new();
     let asker = resolver.clone();
-    let appliance = boot(config, Arc::new(move |hop| asker.resolve(hop))).map_err(RunError::Boot)?;
+    let appliance = boot(config, holder.as_deref(), Arc::new(move |hop| asker.resolve(hop)));
+    let appliance = appliance.map_err(RunError::Boot)?;
     let appliance = Arc::new(appliance);
     appliance.probe();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;

@@ -17,6 +17,8 @@ use super::{SOON, until};
 pub struct Engine {
     command: Box<dyn Fn() -> Command + Send>,
     dir: PathBuf,
+    /// More arguments of `sixway run`.
+    arguments: Vec<&'static str>,
     child: Option<Child>,
 }
 
@@ -38,7 +40,17 @@ impl Engine {
                 command
             }
         };
-        Engine { command: Box::new(command), dir, child: None }
+        Engine { command: Box::new(command), dir, arguments: Vec::new(), child: None }
+    }
+
+    /// From its next start on it has a holder.
+    pub fn with_holder(&mut self) {
+        self.arguments.push("--holder");
+    }
+
+    /// Starts another one of the same configuration, to its end: true if it ended well, and what it printed is in the log.
+    pub fn second(&self) -> bool {
+        (self.command)().args(&self.arguments).status().expect("a second engine starts").success()
     }
 
     /// Starts it and waits for the control socket to answer.
@@ -50,7 +62,7 @@ impl Engine {
     /// Starts it; when this returns, exec has begun.
     pub fn spawn(&mut self) -> Instant {
         let began = Instant::now();
-        self.child = Some((self.command)().spawn().expect("the engine starts"));
+        self.child = Some((self.command)().args(&self.arguments).spawn().expect("the engine starts"));
         began
     }
 
@@ -93,6 +105,11 @@ impl Engine {
 
     pub fn socket(&self) -> PathBuf {
         self.dir.join("control.sock")
+    }
+
+    /// Where its holder listens.
+    pub fn holder(&self) -> PathBuf {
+        self.dir.join("control.sock.holder")
     }
 
     pub fn config(&self) -> PathBuf {

@@ -12,6 +12,7 @@
 pub mod capture;
 pub mod config;
 pub mod engine;
+pub mod load;
 pub mod namespace;
 pub mod peers;
 pub mod programs;
@@ -140,6 +141,18 @@ impl Lab {
         let mut lab = Lab::new();
         lab.start(1);
         lab.start(2);
+        lab
+    }
+
+    /// The ground and an engine on each server, each with a holder.
+    pub fn running_with_holders() -> Lab {
+        let mut lab = Lab::running();
+        for server in [1, 2] {
+            let engine = lab.engine(server);
+            engine.stop();
+            engine.with_holder();
+            engine.start();
+        }
         lab
     }
 

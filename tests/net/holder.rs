@@ -1,0 +1,193 @@
+//! With a holder, an engine's death costs the packets in its hands and no others.
+
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
+
+use sixway::control::holder::Holder;
+
+use crate::lab::load::{Account, Load};
+use crate::lab::peers::{Greeter, connect, greeting, says_back};
+use crate::lab::{Lab, Member, SOON, engine, until};
+
+const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+/// A worker takes at most this many packets at a time from a queue; it holds those of one queue at once, and may have
+/// staged as many for another.
+const IN_HAND: u64 = 2 * sixway::path::BURST as u64;
+/// Entries of a ring of these engines: what arrives meanwhile and fits is not lost.
+const RING: u64 = 2048;
+
+/// Packets a second that the binary under test takes on this machine.
+fn rate() -> u64 {
+    if cfg!(debug_assertions) && std::env::var_os("SIXWAY").is_none() { 5_000 } else { 50_000 }
+}
+
+/// Ten deaths in the middle of a stream.
+#[test]
+fn sigkill_costs_what_overflows_and_what_was_in_hand() {
+    let mut lab = Lab::running_with_holders();
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut stream);
+    let load = Load::start(lab.at("carol"), lab.at("web"), (WEB, 7), rate());
+    let mut accounts = Vec::new();
+    for death in 0..10_u8 {
+        let server = death % 2 + 1;
+        let (mark, before) = (load.mark(), overflowed(&mut lab));
+        lab.engine(server).kill();
+        let began = lab.engine(server).spawn();
+        lab.engine(server).wait_until_ready();
+        let ready = began.elapsed();
+        says_back(&mut stream, &[death; 8]).expect("the connection survived");
+        let account = load.since(mark);
+        let overflow = overflowed(&mut lab) - before;
+        println!("death {death} of s{server}: {account:?}, {overflow} overflowed, ready after {ready:.1?}");
+        assert!(account.lost <= overflow + IN_HAND, "{account:?}, {overflow} overflowed");
+        assert_eq!(account.doubled, 0, "{account:?}");
+        assert!(inherited_all(&mut lab, server), "{}", lab.engine(server).log());
+        accounts.push(account);
+    }
+    drop(load);
+    summary("SIGKILL", &accounts);
+    end_well(&mut lab);
+}
+
+/// Stop and start, as an upgrade does: what arrives meanwhile waits in the rings.
+#[test]
+fn a_handed_over_upgrade_loses_nothing() {
+    let mut lab = Lab::running_with_holders();
+    let load = Load::start(lab.at("carol"), lab.at("web"), (WEB, 7), rate());
+    let mut accounts = Vec::new();
+    for upgrade in 0..10_u8 {
+        let server = upgrade % 2 + 1;
+        let (mark, before) = (load.mark(), overflowed(&mut lab));
+        lab.engine(server).stop();
+        lab.engine(server).start();
+        let account = load.since(mark);
+        let overflow = overflowed(&mut lab) - before;
+        println!("upgrade {upgrade} of s{server}: {account:?}, {overflow} overflowed");
+        assert!(account.lost <= overflow && account.doubled == 0, "{account:?}, {overflow} overflowed");
+        // A machine that is busy with other things may take longer than the rings are deep.
+        let fits = account.silence.as_micros() as u64 * rate() / 1_000_000 < RING;
+        assert!(!fits || account.lost == 0, "{account:?}");
+        accounts.push(account);
+    }
+    drop(load);
+    summary("upgrade", &accounts);
+    end_well(&mut lab);
+}
+
+/// What was left does not fit any more, or is no packet memory at all: the engine lets go of it and binds anew.
+#[test]
+fn what_does_not_fit_is_bound_anew() {
+    let mut lab = Lab::running_with_holders();
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut stream);
+
+    // Another port: the memory is too small for all.
+    lab.engine(2).kill();
+    let erin = Member { mac: "02:42:0a:00:00:05", ip: [10, 0, 0, 5].into(), name: "erin", ..crate::lab::CAST[5] };
+    lab.add_container(erin);
+    lab.set_mapping(&lab.mapping().to_owned());
+    lab.engine(2).start();
+    says_back(&mut stream, b"one more port").expect("the connection survived");
+    assert!(!inherited_all(&mut lab, 2));
+    assert_eq!(lab.engine(2).get("/v1/status")["holder"], true);
+
+    // What the ports were bound to is gone.
+    lab.engine(2).stop();
+    lab.at("s2").ip("link set veth-dave name veth-left");
+    lab.at("s2").ip("link del veth-left");
+    lab.at("s2").ip(&format!("link add veth-dave type veth peer name eth0 netns {}", lab.at("dave").name()));
+    lab.at("s2").ip("link set veth-dave up");
+    lab.engine(2).start();
+    says_back(&mut stream, b"another interface").expect("the connection survived");
+
+    // Neither memory nor sockets, under the right name.
+    lab.engine(2).kill();
+    let (keeper, sets) = Holder::ask(&lab.engine(2).holder()).expect("it answers").expect("it listens");
+    assert_eq!(sets.len(), 1, "one worker's");
+    let name = sets[0].0.clone();
+    drop(sets);
+    let junk = File::open("/proc/self/exe").expect("a file");
+    keeper.keep(&[(name, vec![junk.as_fd()])]).expect("it keeps anything");
+    drop(keeper);
+    lab.engine(2).start();
+    says_back(&mut stream, b"junk").expect("the connection survived");
+    assert_eq!(lab.engine(2).get("/v1/status")["holder"], true);
+    end_well(&mut lab);
+}
+
+/// A second engine is refused before it can take anything from the first.
+#[test]
+fn of_two_engines_the_first_keeps_its_sockets() {
+    let mut lab = Lab::running_with_holders();
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut stream);
+    assert!(!lab.engine(2).second(), "one engine at a time");
+    let busy = Holder::ask(&lab.engine(2).holder()).expect_err("the holder serves the engine that runs");
+    assert_eq!(busy.kind(), std::io::ErrorKind::ResourceBusy);
+    says_back(&mut stream, b"still there?").expect("the first engine runs on");
+    assert_eq!(lab.engine(2).get("/v1/status")["holder"], true);
+    lab.engine(2).kill();
+    lab.engine(2).start();
+    assert!(inherited_all(&mut lab, 2), "{}", lab.engine(2).log());
+    says_back(&mut stream, b"and now?").expect("the connection survived");
+}
+
+/// The holder is its user's alone, says so in the status, and ends with `sixway detach`.
+#[test]
+fn detach_ends_the_holder() {
+    let mut lab = Lab::running_with_holders();
+    let socket = lab.engine(2).holder();
+    let file = fs::metadata(&socket).expect("it listens");
+    assert_eq!((file.mode() & 0o777, file.permissions().mode() & 0o077), (0o600, 0));
+    let config = lab.engine(2).config();
+    let said = lab.at("s2").run(&engine::binary(), &["detach", "--config", &config.to_string_lossy()]);
+    assert!(said.contains("ended the holder"), "{said}");
+    until("the status knows", SOON, || (lab.engine(2).get("/v1/status")["holder"] == false).then_some(()));
+    until("its socket is gone", SOON, || (!socket.exists()).then_some(()));
+}
+
+/// Packets that the rings of all engines had no room for, so far. The sockets live on, and so do their counts.
+fn overflowed(lab: &mut Lab) -> u64 {
+    let of_queue = |queue: &serde_json::Value| {
+        ["rx_ring_full", "fill_ring_empty"].map(|count| queue[count].as_u64().expect("a count")).iter().sum::<u64>()
+    };
+    let of_engine = |ports: serde_json::Value| {
+        let ports = ports.as_array().expect("a list").clone();
+        ports.iter().flat_map(|port| port["queues"].as_array().expect("a list")).map(of_queue).sum::<u64>()
+    };
+    [1, 2].into_iter().map(|server| of_engine(lab.engine(server).get("/v1/ports"))).sum()
+}
+
+/// True if the engine that was started last took over every socket.
+fn inherited_all(lab: &mut Lab, server: u8) -> bool {
+    let log = lab.engine(server).log();
+    // A start's lines end with the one that says that it forwards.
+    let last = log.rsplit("forwarding state").nth(1).unwrap_or_default().lines().skip(1).collect::<Vec<_>>().join(" ");
+    let count = |name: &str| Some(last.split(&format!("{name}=")).nth(1)?.split_whitespace().next()?.to_owned());
+    count("inherited").is_some_and(|inherited| count("queues").is_some_and(|all| inherited == all))
+}
+
+/// Counters add up, and at their end the engines find every frame.
+fn end_well(lab: &mut Lab) {
+    for server in [1, 2] {
+        until("each packet has its verdict", SOON, || lab.engine(server).counters_add_up().then_some(()));
+        lab.engine(server).stop();
+        assert!(!lab.engine(server).log().contains("lost frames"), "{}", lab.engine(server).log());
+    }
+}
+
+fn summary(what: &str, accounts: &[Account]) {
+    let mut silences: Vec<Duration> = accounts.iter().map(|account| account.silence).collect();
+    silences.sort();
+    let lost: Vec<u64> = accounts.iter().map(|account| account.lost).collect();
+    let sent: u64 = accounts.iter().map(|account| account.sent).sum();
+    let (median, worst) = (silences[silences.len() / 2], silences[silences.len() - 1]);
+    println!("{what}: of {sent} at {}/s lost {lost:?}; silence: median {median:.1?}, worst {worst:.1?}", rate());
+}
