@@ -1,11 +1,17 @@
 //! The documents tell the truth: their configurations are accepted, their commands run, their links lead somewhere.
 //!
-//! In a document, a `toml` block is `sixway.toml`, a `mapping` block is `mapping.sixway`, and each `$ command` of a
-//! `console` block is run beside them; output that a block shows must be the command's own.
+//! In a document, a `toml` block is `sixway.toml`, a `toml NAME` block is `NAME.toml`, a `mapping` block is
+//! `mapping.sixway`, and `app.pcap` holds the three SYNs that the text speaks of. Each `$ command` of a `console` block is
+//! run beside them; output that a block shows must be the command's own. A `doctor` or `stats` block shows what depends
+//! on the host: its subjects and columns must be the program's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+use etherparse::PacketBuilder;
+use pcap_file::pcap::{PcapPacket, PcapWriter};
 
 const DOCUMENTS: [&str; 2] = ["README.md", "docs/architecture.md"];
 
@@ -41,12 +47,19 @@ fn the_commands_in_the_documents_run_as_shown() {
     for document in DOCUMENTS {
         let dir = std::env::temp_dir().join(format!("sixway-docs-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
+        write_capture(&dir.join("app.pcap"));
         for block in blocks(document) {
             match block.language.as_str() {
                 "toml" => fs::write(dir.join("sixway.toml"), &block.text).expect("a file"),
                 "mapping" => fs::write(dir.join("mapping.sixway"), &block.text).expect("a file"),
                 "console" => run_console(document, &block, &dir),
+                "doctor" => doctor_knows(document, &block, &dir),
+                "stats" => stats_has_these_columns(document, &block),
                 "text" | "sh" => {}
+                other if other.starts_with("toml ") => {
+                    let name = other.trim_start_matches("toml ");
+                    fs::write(dir.join(name).with_extension("toml"), &block.text).expect("a file");
+                }
                 other => panic!("{document}:{}: what is a block of {other:?}?", block.line),
             }
         }
@@ -72,6 +85,47 @@ fn run_console(document: &str, block: &Block, dir: &Path) {
         if !shown.trim().is_empty() {
             assert_eq!(printed.trim_end(), shown.trim_end(), "{document}:{}: {command}", block.line);
         }
+    }
+}
+
+/// Three SYNs from behind the port `app`: to a bound port, to one that is not, and from an address of somebody else.
+fn write_capture(path: &Path) {
+    const APP: [u8; 6] = [0x02, 0x42, 0x0a, 0x01, 0x00, 0x02];
+    let mut writer = PcapWriter::new(fs::File::create(path).expect("a file")).expect("a capture");
+    let syns = [([10, 1, 0, 2], 41000, 80), ([10, 1, 0, 2], 41001, 81), ([10, 9, 9, 9], 41001, 80)];
+    for (second, (source, from, to)) in (1000..).zip(syns) {
+        let packet = PacketBuilder::ethernet2(APP, [2, 0, 0, 0, 0, 0x99]).ipv4(source, [10, 2, 0, 2], 64);
+        let mut bytes = Vec::new();
+        packet.tcp(from, to, 1000, 64000).syn().write(&mut bytes, &[]).expect("a packet");
+        let packet = PcapPacket::new(Duration::from_secs(second), bytes.len() as u32, &bytes);
+        writer.write_packet(&packet).expect("a packet");
+    }
+}
+
+/// What a `doctor` block speaks of, the program speaks of too, whatever it finds here.
+fn doctor_knows(document: &str, block: &Block, dir: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sixway"));
+    let output = command.args(["doctor", "--config", "sixway.toml"]).current_dir(dir).output().expect("sixway starts");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let subjects = |text: &str| -> Vec<String> {
+        let findings = text.lines().filter(|line| !line.trim_start().starts_with("->"));
+        findings.filter_map(|line| Some(line.get(6..)?.split_once(": ")?.0.to_owned())).collect()
+    };
+    let known = subjects(&printed);
+    for subject in subjects(&block.text) {
+        assert!(known.contains(&subject), "{document}:{}: doctor says nothing of {subject}:\n{printed}", block.line);
+    }
+}
+
+/// The columns of a `stats` block are those that the program prints.
+fn stats_has_these_columns(document: &str, block: &Block) {
+    let program = fs::read_to_string(root().join("src/cli/stats.rs")).expect("src/cli/stats.rs");
+    let headers = block.text.lines().filter(|line| line.starts_with("port ") || line.starts_with("worker "));
+    let columns: Vec<&str> =
+        headers.flat_map(|line| line.split("  ")).map(str::trim).filter(|c| !c.is_empty()).collect();
+    assert!(columns.len() > 10, "{document}:{}: a table of ports and one of workers", block.line);
+    for column in columns {
+        assert!(program.contains(&format!("\"{column}\"")), "{document}:{}: no column {column}", block.line);
     }
 }
 
