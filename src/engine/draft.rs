@@ -115,8 +115,8 @@ fn is_of(socket: &Socket, port: &PortConfig, queue: QueueId) -> bool {
 /// Ring entries of each of a worker's queues: deep where they are few, so that memory stays within bounds.
 fn ring_size_for(queues: usize) -> u32 {
     match queues {
-        0..=4 => 2048,
-        5..=16 => 1024,
+        0..=2 => 2048,
+        3..=16 => 1024,
         17..=64 => 512,
         _ => 256,
     }

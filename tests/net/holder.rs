@@ -1,11 +1,16 @@
 //! With a holder, an engine's death costs the packets in its hands and no others.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use sixway::afxdp::handover::receive;
 use sixway::control::holder::Holder;
 
 use crate::lab::load::{Account, Load};
@@ -145,7 +150,7 @@ fn detach_ends_the_holder() {
     let mut lab = Lab::running_with_holders();
     let socket = lab.engine(2).holder();
     let file = fs::metadata(&socket).expect("it listens");
-    assert_eq!((file.mode() & 0o777, file.permissions().mode() & 0o077), (0o600, 0));
+    assert_eq!(file.mode() & 0o777, 0o600);
     let config = lab.engine(2).config();
     let said = lab.at("s2").run(&engine::binary(), &["detach", "--config", &config.to_string_lossy()]);
     assert!(said.contains("ended the holder"), "{said}");
@@ -190,4 +195,62 @@ fn summary(what: &str, accounts: &[Account]) {
     let sent: u64 = accounts.iter().map(|account| account.sent).sum();
     let (median, worst) = (silences[silences.len() / 2], silences[silences.len() - 1]);
     println!("{what}: of {sent} at {}/s lost {lost:?}; silence: median {median:.1?}, worst {worst:.1?}", rate());
+}
+
+/// Under systemd, the descriptor store does what a holder does (sd_notify(3), sd_listen_fds(3)).
+#[test]
+fn the_service_manager_keeps_sockets_too() {
+    let mut lab = Lab::running();
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut stream);
+    lab.engine(2).stop();
+
+    let notify = lab.dir().join("notify");
+    let manager = UnixDatagram::bind(&notify).expect("a socket");
+    manager.set_read_timeout(Some(SOON)).expect("a socket option");
+    let config = lab.engine(2).config();
+    let start = |lab: &Lab, script: &str| {
+        let mut command = lab.at("s2").command("bash");
+        command.args(["-c", script, &engine::binary(), "run", "--config", &config.to_string_lossy()]);
+        command.env("NOTIFY_SOCKET", &notify).env("FDSTORE", "64").stderr(Stdio::piped());
+        command.spawn().expect("the engine starts")
+    };
+    let stored = |manager: &UnixDatagram| {
+        let (name, fds) = receive(manager).expect("a message").expect("a name");
+        let name = name.strip_prefix("FDSTORE=1\nFDNAME=").expect("it stores").to_owned();
+        (name.split('\n').next().expect("a name").to_owned(), fds)
+    };
+
+    let mut first = start(&lab, r#"exec "$0" "$@""#);
+    let (name, fds) = stored(&manager);
+    assert_eq!(receive(&manager).expect("a message").expect("a word").0.trim(), "READY=1");
+    says_back(&mut stream, b"under a manager").expect("the connection survived");
+    assert_eq!(lab.engine(2).get("/v1/status")["holder"], true);
+    first.kill().expect("our own child");
+    first.wait().expect("our own child");
+
+    // The manager passes what it kept, as the descriptors from 3 on.
+    let passed: Vec<OwnedFd> = fds.iter().map(|fd| fcntl_dupfd_cloexec(fd, 100).expect("a number")).collect();
+    drop(fds);
+    let numbers: Vec<String> = (3..).zip(&passed).map(|(to, fd)| format!("{to}<&{} {0}<&-", fd.as_raw_fd())).collect();
+    let names = vec![name.as_str(); passed.len()].join(":");
+    let script = format!(
+        r#"exec {}; LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={names} exec "$0" "$@""#,
+        numbers.join(" "),
+        passed.len()
+    );
+    passed.iter().for_each(|fd| fcntl_setfd(fd, FdFlags::empty()).expect("a flag"));
+    let mut second = start(&lab, &script);
+    drop(passed);
+    let (removed, _) = receive(&manager).expect("a message").expect("a word");
+    assert_eq!(removed, format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+    assert_eq!(stored(&manager).1.len(), numbers.len(), "and stores them for the next");
+    assert_eq!(receive(&manager).expect("a message").expect("a word").0.trim(), "READY=1");
+    says_back(&mut stream, b"and the next one").expect("the connection survived");
+    second.kill().expect("our own child");
+    let mut log = String::new();
+    second.stderr.take().expect("piped").read_to_string(&mut log).expect("text");
+    second.wait().expect("our own child");
+    assert!(log.contains("sockets were taken over"), "{log}");
 }

@@ -13,7 +13,7 @@ use super::foreign::Foreign;
 use super::interface::{Installed, Interface};
 use super::kernel::Link;
 use super::object::{self, Program};
-use super::pins::{self, LINK, PROGRAM, Pinned};
+use super::pins::{self, LINK, Pinned};
 use super::{Kind, Mode, Want};
 
 /// A program on an interface, through a link. Dropped, it stays there if it is pinned, else it goes.
@@ -80,16 +80,25 @@ pub fn attach(interface: &str, kind: Kind, pin_dir: &Path, want: Want) -> Result
     // A link that lost its interface holds nothing.
     let former = former.filter(|link| link.info().is_ok_and(|info| info.ifindex == interface.index));
     refuse_foreign(&interface, former.as_ref())?;
-    if let Some(directory) = &directory {
-        for map in object::unusable_pins(kind, &directory.path)? {
-            fs::remove_file(directory.path.join(map)).map_err(at_pins)?;
+    let maps = directory.as_ref().map(|directory| directory.path.as_path());
+    let frags = |mode| want.frags && mode == Mode::Native;
+    let reopened = match (&former, interface.xdp, maps) {
+        (Some(_), Some(installed), Some(maps)) => {
+            Program::reopen(kind, frags(installed.mode), maps, installed.program_id)
+        }
+        _ => None,
+    };
+    let is_loaded = reopened.is_none();
+    if let (true, Some(maps)) = (is_loaded, maps) {
+        for map in object::unusable_pins(kind, maps)? {
+            fs::remove_file(maps.join(map)).map_err(at_pins)?;
         }
     }
-    let maps = directory.as_ref().map(|directory| directory.path.as_path());
 
-    let (mut program, link, mode, takeover, fallback) = match (former, interface.xdp) {
-        (Some(link), Some(installed)) => {
-            let program = Program::load_with(kind, want.frags && installed.mode == Mode::Native, maps)?;
+    let (mut program, link, mode, takeover, fallback) = match (former, interface.xdp, reopened) {
+        (Some(link), Some(installed), Some(program)) => (program, link, installed.mode, Takeover::Same, None),
+        (Some(link), Some(installed), None) => {
+            let program = Program::load_with(kind, frags(installed.mode), maps)?;
             let takeover = take_over(&program, &link, installed, &interface)?;
             (program, link, installed.mode, takeover, None)
         }
@@ -101,10 +110,9 @@ pub fn attach(interface: &str, kind: Kind, pin_dir: &Path, want: Want) -> Result
             (program, link, mode, Takeover::None, fallback)
         }
     };
-    if let Some(directory) = &directory
-        && takeover != Takeover::Same
-    {
-        replace_pin(&directory.path.join(PROGRAM), |path| program.pin(path).map_err(io::Error::other))?;
+    if let (true, Some(directory)) = (is_loaded, &directory) {
+        let pin = directory.path.join(object::pin_name(kind, frags(mode)));
+        pin_program(&mut program, takeover, directory, &pin).map_err(|error| AttachError::Pins(pin, error))?;
     }
     Ok(Attached {
         program,
@@ -112,12 +120,20 @@ pub fn attach(interface: &str, kind: Kind, pin_dir: &Path, want: Want) -> Result
         interface: interface.name,
         ifindex: interface.index,
         mode,
-        frags: want.frags && mode == Mode::Native,
+        frags: frags(mode),
         takeover,
         fallback,
         pinned: pinned.and_then(|()| directory.ok_or_else(String::new)),
         cleared,
     })
+}
+
+/// Who runs the XDP program on an interface, ours or not. None if there is none.
+///
+/// # Errors
+/// The interface is not there, or the kernel tells nothing about it.
+pub fn mode(interface: &str) -> io::Result<Option<Mode>> {
+    Ok(Interface::by_name(interface)?.xdp.map(|installed| installed.mode))
 }
 
 /// An interface's program is ours if our pinned link holds it there.
@@ -162,6 +178,17 @@ fn attach_anew(kind: Kind, interface: &Interface, want: Want, maps: Option<&Path
     let program = if want.frags { Program::load_with(kind, false, maps)? } else { program };
     let link = Link::create(program.fd()?, interface.index, Mode::Generic).map_err(failed)?;
     Ok((program, link, Mode::Generic, Some(format!("the driver refused native XDP: {error}"))))
+}
+
+/// Leaves the interface's program under the name of its build, and no other beside it.
+fn pin_program(program: &mut Program, takeover: Takeover, directory: &Pinned, pin: &Path) -> io::Result<()> {
+    for former in directory.programs()? {
+        match takeover {
+            Takeover::Same => fs::rename(former, pin)?,
+            Takeover::None | Takeover::Replaced => fs::remove_file(former)?,
+        }
+    }
+    if takeover == Takeover::Same { Ok(()) } else { program.pin(pin).map_err(io::Error::other) }
 }
 
 fn replace_pin(path: &Path, pin: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), AttachError> {

@@ -1,15 +1,19 @@
 //! Loading: from the compiled object to a program and its maps in the kernel, on no interface yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray, XskMap};
+
 use aya::programs::{ProgramInfo, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya_obj::programs::XdpAttachType;
 
 use super::claims::{ClaimsMap, io_error};
+use super::pins::PROGRAM;
 use super::{Counters, Kind};
 use crate::units::QueueId;
 
@@ -31,10 +35,17 @@ pub enum Action {
     Other(u32),
 }
 
+/// The instructions in the kernel.
+enum Code {
+    /// Loaded now, under that name.
+    Loaded(Ebpf, &'static str),
+    /// Loaded and pinned by a former engine of the same build.
+    Pinned(Box<Xdp>),
+}
+
 /// A program in the kernel with its maps. One writer, the control plane.
 pub struct Program {
-    ebpf: Ebpf,
-    name: &'static str,
+    code: Code,
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
     claims: Option<ClaimsMap>,
@@ -56,16 +67,42 @@ impl Program {
             }
         }
         let mut ebpf = loader.load(object)?;
-        set_role(&mut ebpf, kind)?;
-        let claims = match kind {
-            Kind::Access => None,
-            Kind::Uplink { .. } | Kind::External => Some(ClaimsMap::take(|map| ebpf.take_map(map))?),
-        };
+        set_role(kind, ebpf.map_mut("settings"))?;
         let program: &mut Xdp = ebpf.program_mut(name).ok_or_else(|| absent(name))?.try_into()?;
         program.load()?;
-        let sockets = ebpf.take_map("xsks").ok_or_else(|| absent("xsks"))?.try_into()?;
-        let counters = ebpf.take_map("counters").ok_or_else(|| absent("counters"))?.try_into()?;
-        Ok(Program { ebpf, name, sockets, counters, claims })
+        let mut maps: BTreeMap<_, _> = maps.iter().filter_map(|&map| Some((map, ebpf.take_map(map)?))).collect();
+        Program::assemble(kind, Code::Loaded(ebpf, name), &mut maps)
+    }
+
+    /// The program `installed` and its maps, if a former engine of this very build pinned them in `pins`. That takes no
+    /// time, where a program that is loaded has to be verified. `None` if anything is not as it should be.
+    pub(super) fn reopen(kind: Kind, frags: bool, pins: &Path, installed: u32) -> Option<Program> {
+        let (_, _, names) = parts(kind, frags);
+        let xdp = Xdp::from_pin(pins.join(pin_name(kind, frags)), XdpAttachType::Interface).ok()?;
+        let info = xdp.info().ok()?;
+        let mut maps = BTreeMap::new();
+        let mut ids = BTreeSet::new();
+        for &name in names {
+            let map = MapData::from_pin(pins.join(name)).ok()?;
+            ids.insert(map.info().ok()?.id());
+            maps.insert(name, Map::from_map_data(map).ok()?);
+        }
+        let uses_these = info.map_ids().ok()??.iter().all(|id| ids.contains(id));
+        if info.id() != installed || !uses_these {
+            return None;
+        }
+        set_role(kind, maps.get_mut("settings")).ok()?;
+        Program::assemble(kind, Code::Pinned(Box::new(xdp)), &mut maps).ok()
+    }
+
+    fn assemble(kind: Kind, code: Code, maps: &mut BTreeMap<&str, Map>) -> Result<Program, EbpfError> {
+        let claims = match kind {
+            Kind::Access => None,
+            Kind::Uplink { .. } | Kind::External => Some(ClaimsMap::take(|map| maps.remove(map))?),
+        };
+        let sockets = maps.remove("xsks").ok_or_else(|| absent("xsks"))?.try_into()?;
+        let counters = maps.remove("counters").ok_or_else(|| absent("counters"))?.try_into()?;
+        Ok(Program { code, sockets, counters, claims })
     }
 
     /// Says which socket takes the frames of a receive queue, from now on. The socket must be bound to that queue; the
@@ -109,10 +146,11 @@ impl Program {
     }
 
     pub(super) fn pin(&mut self, path: &Path) -> Result<(), EbpfError> {
-        let program: &mut Xdp = self.ebpf.program_mut(self.name).ok_or_else(|| absent(self.name))?.try_into()?;
-        program
-            .pin(path)
-            .map_err(|error| EbpfError::FileError { path: path.to_owned(), error: io::Error::other(error) })
+        let xdp: &mut Xdp = match &mut self.code {
+            Code::Loaded(ebpf, name) => ebpf.program_mut(name).ok_or_else(|| absent(name))?.try_into()?,
+            Code::Pinned(xdp) => xdp,
+        };
+        xdp.pin(path).map_err(|error| EbpfError::FileError { path: path.to_owned(), error: io::Error::other(error) })
     }
 
     /// True if the other program has the same instructions, the same name (which tells the `frags` variant) and the
@@ -124,17 +162,24 @@ impl Program {
     }
 
     fn xdp(&self) -> Result<&Xdp, EbpfError> {
-        Ok(self.ebpf.program(self.name).ok_or_else(|| absent(self.name))?.try_into()?)
+        match &self.code {
+            Code::Loaded(ebpf, name) => Ok(ebpf.program(name).ok_or_else(|| absent(name))?.try_into()?),
+            Code::Pinned(xdp) => Ok(xdp),
+        }
     }
 }
 
 /// The names of the maps in `dir` that a program of this build could not use: unknown to it, or of another shape.
 pub(super) fn unusable_pins(kind: Kind, dir: &Path) -> Result<Vec<String>, EbpfError> {
+    let infos = ALL_MAPS.map(|pinned| (pinned, MapInfo::from_pin(dir.join(pinned)).ok()));
+    if infos.iter().all(|(_, info)| info.is_none()) {
+        return Ok(Vec::new());
+    }
     let (object, _, names) = parts(kind, false);
-    let fresh = Ebpf::load(object)?;
+    let fresh = EbpfLoader::new().load(object)?;
     let mut unusable = Vec::new();
-    for pinned in ALL_MAPS {
-        let Ok(info) = MapInfo::from_pin(dir.join(pinned)) else { continue };
+    for (pinned, info) in infos {
+        let Some(info) = info else { continue };
         let usable = match fresh.map(pinned).filter(|_| names.contains(&pinned)) {
             Some(map) => shape(&info) == shape(&map_info(map)?),
             None => false,
@@ -158,14 +203,23 @@ fn parts(kind: Kind, frags: bool) -> (&'static [u8], &'static str, &'static [&'s
     }
 }
 
-fn set_role(ebpf: &mut Ebpf, kind: Kind) -> Result<(), EbpfError> {
+/// The name of a program's pin. It tells the object that the program came from; a hash function that changes with the
+/// compiler means one more load.
+pub(super) fn pin_name(kind: Kind, frags: bool) -> String {
+    let mut hasher = DefaultHasher::new();
+    let (object, name, _) = parts(kind, frags);
+    (object, name).hash(&mut hasher);
+    format!("{PROGRAM}{:016x}", hasher.finish())
+}
+
+fn set_role(kind: Kind, settings: Option<&mut Map>) -> Result<(), EbpfError> {
     let role = match kind {
         Kind::Access => return Ok(()),
         Kind::Uplink { external: false } => ROLE_UPLINK,
         Kind::Uplink { external: true } => ROLE_UPLINK | ROLE_EXTERNAL,
         Kind::External => ROLE_EXTERNAL,
     };
-    let mut settings: Array<_, u32> = ebpf.map_mut("settings").ok_or_else(|| absent("settings"))?.try_into()?;
+    let mut settings: Array<_, u32> = settings.ok_or_else(|| absent("settings"))?.try_into()?;
     Ok(settings.set(0, role, 0)?)
 }
 

@@ -16,7 +16,8 @@ use super::kernel::Link;
 /// `BPF_FS_MAGIC` in include/uapi/linux/magic.h.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 pub(super) const LINK: &str = "link";
-pub(super) const PROGRAM: &str = "program";
+/// What the names of program pins begin with; the rest tells the build.
+pub(super) const PROGRAM: &str = "program-";
 
 /// A directory of pins.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +53,14 @@ impl Pinned {
             }
             Err(_) => false,
         }
+    }
+
+    /// The pins of programs.
+    pub(super) fn programs(&self) -> io::Result<Vec<PathBuf>> {
+        let is_program =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PROGRAM));
+        let paths = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.path()));
+        paths.filter(|path| !matches!(path, Ok(path) if !is_program(path))).collect()
     }
 
     /// Unpins everything. A link that nobody else holds goes with its pin.

@@ -11,8 +11,8 @@ use super::claims::claims_of;
 use super::state_file;
 use super::succession::Succession;
 use super::{Appliance, Control, PortOnHost};
-use crate::afxdp::Copying;
-use crate::afxdp::program::{self, AttachError, Kind, Want};
+use crate::afxdp::program::{self, AttachError, Kind, Mode, Want};
+use crate::afxdp::{Copying, Parts};
 use crate::control::assemble::{Assembly, Interface, fixed_hops, holdings};
 use crate::control::config::{self, Config, Mistake};
 use crate::control::kernel::{Link, capability, links};
@@ -68,7 +68,7 @@ impl fmt::Display for BootError {
 impl std::error::Error for BootError {}
 
 /// Puts everything up, in the order in which packets need it: tables, programs with their claims, workers, and last the
-/// sockets in the programs' maps. `resolve` asks the kernel for a next hop; `holder` is where a holder is to listen that
+/// sockets in the programs' maps. Where a former engine has left sockets, workers come before programs. `resolve` asks the kernel for a next hop; `holder` is where a holder is to listen that
 /// keeps the sockets for the next engine.
 ///
 /// # Errors
@@ -96,18 +96,32 @@ pub fn boot(config: Config, holder: Option<&Path>, resolve: Resolve) -> Result<A
     let hops = fixed_hops(&config).next_hops();
     let tables = Arc::new(Tables { names, around: Swap::new(around), state, hops: Swap::new(hops) });
 
-    let mut ports = attach_all(&config, &tables, found)?;
-    let mut engine_config = engine_config(&config, &ports, resolve)?;
+    let start = |frags: &[bool], inherited| -> Result<Engine, BootError> {
+        let config = engine_config(&config, &found, frags, inherited, Arc::clone(&resolve))?;
+        Engine::start(config, Arc::clone(&tables)).map_err(BootError::Engine)
+    };
     // As late as can be: until here, a failure leaves what is kept to the next attempt.
     let (mut succession, inherited) = Succession::ask(holder);
-    engine_config.inherited = inherited;
-    let engine = Engine::start(engine_config, Arc::clone(&tables)).map_err(BootError::Engine)?;
+    let (engine, mut ports) = match frags_at_work(&found).filter(|_| inherited.iter().any(Option::is_some)) {
+        // The former engine's programs feed its sockets as ever: packets first.
+        Some(frags) => {
+            let engine = start(&frags, inherited)?;
+            succession.provide(&engine);
+            (engine, attach_all(&config, &tables, &found)?)
+        }
+        None => {
+            let ports = attach_all(&config, &tables, &found)?;
+            let frags: Vec<bool> = ports.iter().map(|port| port.program.frags()).collect();
+            let engine = start(&frags, inherited)?;
+            succession.provide(&engine);
+            (engine, ports)
+        }
+    };
     for queue in engine.queues() {
         let Some(port) = ports.get_mut(usize::from(queue.port.0)) else { continue };
         let set = port.program.set_socket(queue.queue, queue.fd.as_fd());
         set.map_err(|err| BootError::Program(port.link.name.clone(), err))?;
     }
-    succession.provide(&engine);
     report_inherited(&engine);
     let control = Mutex::new(Control { writer, ports: ports.into_iter().map(Some).collect() });
     Ok(Appliance { config, tables, engine, started, state_file, succession, control })
@@ -119,11 +133,11 @@ fn link_of(port: &config::Port, links: &[Link]) -> Result<Link, BootError> {
 }
 
 /// Attaches every port's program and tells it what to claim.
-fn attach_all(config: &Config, tables: &Tables, links: Vec<Link>) -> Result<Vec<PortOnHost>, BootError> {
+fn attach_all(config: &Config, tables: &Tables, links: &[Link]) -> Result<Vec<PortOnHost>, BootError> {
     let guard = table::pin();
     let (around, names) = (tables.around.load(&guard), tables.names.view(&guard));
     let mut ports = Vec::with_capacity(links.len());
-    for ((link, port), configured) in links.into_iter().zip(&around.ports).zip(&config.ports) {
+    for ((link, port), configured) in links.iter().zip(&around.ports).zip(&config.ports) {
         let kind = kind_of(&port.role);
         let mut program = program::attach(&link.name, kind, &config.engine.pin_dir, Want { frags: needs_frags(&link) })
             .map_err(|err| BootError::Attach(port.name.clone(), err))?;
@@ -138,7 +152,7 @@ fn attach_all(config: &Config, tables: &Tables, links: Vec<Link>) -> Result<Vec<
                 tables.state.attach_echo_claims(echo, state_file::now());
             }
         }
-        ports.push(PortOnHost { link, program });
+        ports.push(PortOnHost { link: link.clone(), program });
     }
     Ok(ports)
 }
@@ -184,27 +198,43 @@ fn report_inherited(engine: &Engine) {
     }
 }
 
-fn engine_config(config: &Config, ports: &[PortOnHost], resolve: Resolve) -> Result<EngineConfig, BootError> {
+/// Whether packets of several buffers arrive at each port by the programs that are there already. None unless every port
+/// has one.
+fn frags_at_work(links: &[Link]) -> Option<Vec<bool>> {
+    let frags = |link: &Link| Some(program::mode(&link.name).ok()?? == Mode::Native && needs_frags(link));
+    links.iter().map(frags).collect()
+}
+
+fn engine_config(
+    config: &Config,
+    links: &[Link],
+    frags: &[bool],
+    inherited: Vec<Option<Parts>>,
+    resolve: Resolve,
+) -> Result<EngineConfig, BootError> {
     let cores = match config.engine.cores.as_slice() {
         [] => vec![None],
         cores => cores.iter().map(|&core| usize::try_from(core).ok()).collect(),
     };
-    let mut configured = Vec::with_capacity(ports.len());
-    for (index, port) in ports.iter().enumerate() {
-        let queues = capability(port.link.index).map_err(BootError::Kernel)?.queues;
+    let mut configured = Vec::with_capacity(links.len());
+    for (index, (link, frags)) in links.iter().zip(frags).enumerate() {
+        let capability = capability(link.index).map_err(BootError::Kernel)?;
+        let queues = capability.queues;
+        // Each attempt at zero-copy pins all packet memory once more, in vain with most virtual devices.
+        let copies = capability.has_zero_copy() == Some(false);
         configured.push(PortConfig {
             id: PortId(index as u16),
-            ifindex: port.link.index,
-            queues: queues.map_or(port.link.queues.0, |queues| queues.rx).max(1),
-            multi_buffer: port.program.frags(),
-            copying: Copying::AvoidIfPossible,
+            ifindex: link.index,
+            queues: queues.map_or(link.queues.0, |queues| queues.rx).max(1),
+            multi_buffer: *frags,
+            copying: if copies { Copying::Always } else { Copying::AvoidIfPossible },
         });
     }
     let poll = match config.engine.poll {
         config::Poll::Busy => Poll::Busy,
         config::Poll::Adaptive => Poll::Adaptive,
     };
-    Ok(EngineConfig { cores, poll, ports: configured, ring_size: None, inherited: Vec::new(), resolve })
+    Ok(EngineConfig { cores, poll, ports: configured, ring_size: None, inherited, resolve })
 }
 
 /// The surroundings after a link changed: its MAC or MTU.
