@@ -124,7 +124,8 @@ fn queues(link: &Link, capability: &Capability, workers: usize) -> Finding {
     if rx == 0 {
         return Finding::ok("", "the driver does not say how many queues it has");
     }
-    let found = format!("{rx} of {rx_max} receive queues in use, {workers} workers");
+    let plural = if workers == 1 { "" } else { "s" };
+    let found = format!("{rx} of {rx_max} receive queues in use, {workers} worker{plural}");
     let idle = usize::try_from(rx).is_ok_and(|rx| rx < workers) && rx < rx_max;
     if idle && !matches!(link.kind.as_deref(), Some("veth")) {
         let advice = format!("ethtool -L {} combined {}", link.name, workers.min(rx_max as usize));
