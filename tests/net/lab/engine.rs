@@ -77,6 +77,11 @@ impl Engine {
         });
     }
 
+    /// It was started, and neither killed nor stopped since.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// SIGKILL: no last word.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -85,7 +85,8 @@ green  any  02:00:00:00:00:02  192.168.50.2:33792-34815  02:42:0a:00:01:0a  10.0
 blue   any  02:00:00:00:00:02  192.168.50.2:49152-57343  02:42:0a:00:00:04  10.0.0.4:*
 ";
 
-/// One laboratory. Dropping it, panicking or not, ends its programs and removes its namespaces, mounts and files.
+/// One laboratory. Dropping it, panicking or not, ends its programs and removes its namespaces, mounts and files. A story
+/// that ended well has one condition more: the counters of engines that still run add up.
 pub struct Lab {
     name: String,
     dir: PathBuf,
@@ -290,6 +291,18 @@ impl Drop for Lab {
                 eprintln!("{}", engine.log());
             }
         }
+        let mut accounts = Ok(());
+        for engine in self.engines.values().filter(|engine| engine.is_running() && !std::thread::panicking()) {
+            // Packets may be under way still.
+            let began = Instant::now();
+            while !engine.counters_add_up() && began.elapsed() < SOON {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if !engine.counters_add_up() {
+                accounts =
+                    Err(format!("each frame has one verdict, but: {}\n{}", engine.get("/v1/ports"), engine.log()));
+            }
+        }
         self.engines.clear();
         for server in servers {
             namespace::quietly("umount", &["-l", &self.server_dir(server).join("bpf").to_string_lossy()]);
@@ -297,6 +310,7 @@ impl Drop for Lab {
         namespace::enter(&self.before);
         self.namespaces.clear();
         let _ = fs::remove_dir_all(&self.dir);
+        accounts.unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

@@ -114,10 +114,15 @@ pub fn iperf_server(place: &Namespace) -> Program {
     Program(child)
 }
 
-/// An iperf3 client's report.
+/// An iperf3 client's report. A server that has not quite ended the run before is asked again.
 pub fn iperf(place: &Namespace, arguments: &[&str]) -> Value {
     let mut all = vec!["-J", "-p", "5201"];
     all.extend(arguments);
-    let report = place.attempt("iperf3", &all);
-    serde_json::from_str(&report).unwrap_or_else(|error| panic!("iperf3's report: {error}\n{report}"))
+    until("the iperf3 server is free", SOON, || {
+        let report = place.attempt("iperf3", &all);
+        let report: Value =
+            serde_json::from_str(&report).unwrap_or_else(|error| panic!("iperf3's report: {error}\n{report}"));
+        let is_busy = report["error"].as_str().is_some_and(|error| error.contains("busy"));
+        (!is_busy).then_some(report)
+    })
 }
