@@ -135,7 +135,7 @@ fn the_other_commands_in_the_documents_exist() {
     for document in DOCUMENTS {
         for block in blocks(document).iter().filter(|block| block.language == "sh") {
             for line in block.text.lines() {
-                let words: Vec<&str> = line.split_whitespace().collect();
+                let words: Vec<&str> = line.split('#').next().unwrap_or(line).split_whitespace().collect();
                 match words.first().copied() {
                     Some("sixway") => {
                         let help = Command::new(env!("CARGO_BIN_EXE_sixway")).args([words[1], "--help"]).output();

@@ -90,9 +90,9 @@ fn a_connection_leaves_by_its_wire_names() {
     assert_eq!(
         lines,
         [
-            json!({"frame": 1, "port": "web1", "verdict": "forward", "reason": null,
+            json!({"frame": 1, "port": "web1", "verdict": "forwarded", "reason": null,
                    "out": [{"port": "uplink", "length": 54}]}),
-            json!({"frame": 2, "port": "web1", "verdict": "drop", "reason": "spoofed_source", "out": []}),
+            json!({"frame": 2, "port": "web1", "verdict": "dropped", "reason": "spoofed_source", "out": []}),
         ]
     );
     let sent = read_capture(&Path::new(&out).join("uplink.pcap"));
@@ -113,9 +113,9 @@ fn people_get_the_sum() {
     let (out, input) = (directory.path("out"), format!("web1={capture}"));
     let replayed = sixway(&["replay", "--config", &config, "--in", &input, "--out", &out]);
     let expected = "\
-port  verdict  reason          frames
-web1  drop     spoofed_source       1
-web1  forward  -                    1
+port  verdict    reason          frames
+web1  dropped    spoofed_source       1
+web1  forwarded  -                    1
 ";
     assert_eq!((replayed.code, replayed.stdout.as_str()), (0, expected));
 }
