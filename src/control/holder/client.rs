@@ -24,7 +24,7 @@ const BACKLOG: i32 = 8;
 /// A holder that keeps for this engine.
 #[derive(Debug)]
 pub struct Holder {
-    connection: OwnedFd,
+    pub(super) connection: OwnedFd,
 }
 
 impl Holder {
