@@ -92,7 +92,7 @@ fn what_does_not_fit_is_bound_anew() {
     let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
     greeting(&mut stream);
 
-    // Another port: the memory is too small for all.
+    // Another port.
     lab.engine(2).kill();
     let erin = Member { mac: "02:42:0a:00:00:05", ip: [10, 0, 0, 5].into(), name: "erin", ..crate::lab::CAST[5] };
     lab.add_container(erin);
@@ -100,7 +100,7 @@ fn what_does_not_fit_is_bound_anew() {
     lab.set_mapping(&mapping);
     lab.engine(2).start();
     says_back(&mut stream, b"one more port").expect("the connection survived");
-    assert!(!inherited_all(&mut lab, 2));
+    assert!(!inherited_all(&mut lab, 2), "the new port's socket is new");
     assert_eq!(lab.engine(2).get("/v1/status")["holder"], true);
 
     // What the ports were bound to is gone.
@@ -111,6 +111,7 @@ fn what_does_not_fit_is_bound_anew() {
     lab.at("s2").ip("link set veth-dave up");
     lab.engine(2).start();
     says_back(&mut stream, b"another interface").expect("the connection survived");
+    assert!(lab.engine(2).log().contains("does not fit"), "{}", lab.engine(2).log());
 
     // Neither memory nor sockets, under the right name.
     lab.engine(2).kill();

@@ -102,7 +102,8 @@ pub fn boot(config: Config, holder: Option<&Path>, resolve: Resolve) -> Result<A
     };
     // As late as can be: until here, a failure leaves what is kept to the next attempt.
     let (mut succession, inherited) = Succession::ask(holder);
-    let (engine, mut ports) = match frags_at_work(&found).filter(|_| inherited.iter().any(Option::is_some)) {
+    let left = inherited.iter().any(Option::is_some);
+    let (engine, mut ports) = match frags_at_work(&found).filter(|_| left) {
         // The former engine's programs feed its sockets as ever: packets first.
         Some(frags) => {
             let engine = start(&frags, inherited)?;
@@ -122,7 +123,7 @@ pub fn boot(config: Config, holder: Option<&Path>, resolve: Resolve) -> Result<A
         let set = port.program.set_socket(queue.queue, queue.fd.as_fd());
         set.map_err(|err| BootError::Program(port.link.name.clone(), err))?;
     }
-    report_inherited(&engine);
+    report_inherited(&engine, left);
     let control = Mutex::new(Control { writer, ports: ports.into_iter().map(Some).collect() });
     Ok(Appliance { config, tables, engine, started, state_file, succession, control })
 }
@@ -191,10 +192,14 @@ fn needs_frags(link: &Link) -> bool {
     link.mtu > LARGEST_SINGLE
 }
 
-fn report_inherited(engine: &Engine) {
+/// `left`: a former engine left something.
+fn report_inherited(engine: &Engine, left: bool) {
     let inherited = engine.queues().iter().filter(|queue| queue.inherited).count();
-    if inherited > 0 {
-        tracing::info!(inherited, queues = engine.queues().len(), "sockets were taken over from a former engine");
+    let queues = engine.queues().len();
+    match inherited {
+        0 if left => tracing::warn!(queues, "what a former engine left does not fit: all sockets were bound anew"),
+        0 => {}
+        _ => tracing::info!(inherited, queues, "sockets were taken over from a former engine"),
     }
 }
 

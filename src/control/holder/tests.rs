@@ -35,7 +35,7 @@ fn some_file() -> OwnedFd {
 }
 
 fn set<'a>(name: &str, fds: &[&'a OwnedFd]) -> (String, Vec<BorrowedFd<'a>>) {
-    (name.to_owned(), fds.iter().map(|&fd| fd.as_fd()).collect())
+    (name.to_owned(), fds.iter().map(|&fd| OwnedFd::as_fd(fd)).collect())
 }
 
 #[test]
