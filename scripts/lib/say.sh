@@ -58,7 +58,7 @@ install_missing() {
 }
 
 # What building takes.
-build_needs=(clang=clang llc=llvm /usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev cc=gcc)
+build_needs=(clang=clang llc=llvm /usr/include/stdlib.h=libc6-dev /usr/include/bpf/bpf_helpers.h=libbpf-dev /usr/include/linux/bpf.h=linux-libc-dev cc=gcc)
 
 # Finds cargo where rustup leaves it.
 find_cargo() {
