@@ -96,7 +96,8 @@ fn what_does_not_fit_is_bound_anew() {
     lab.engine(2).kill();
     let erin = Member { mac: "02:42:0a:00:00:05", ip: [10, 0, 0, 5].into(), name: "erin", ..crate::lab::CAST[5] };
     lab.add_container(erin);
-    lab.set_mapping(&lab.mapping().to_owned());
+    let mapping = lab.mapping().to_owned();
+    lab.set_mapping(&mapping); // and the configuration with it
     lab.engine(2).start();
     says_back(&mut stream, b"one more port").expect("the connection survived");
     assert!(!inherited_all(&mut lab, 2), "the new port's socket is new");

@@ -140,7 +140,7 @@ fn attach_all(config: &Config, tables: &Tables, links: &[Link]) -> Result<Vec<Po
     let mut ports = Vec::with_capacity(links.len());
     for ((link, port), configured) in links.iter().zip(&around.ports).zip(&config.ports) {
         let kind = kind_of(&port.role);
-        let mut program = program::attach(&link.name, kind, &config.engine.pin_dir, Want { frags: needs_frags(&link) })
+        let mut program = program::attach(&link.name, kind, &config.engine.pin_dir, Want { frags: needs_frags(link) })
             .map_err(|err| BootError::Attach(port.name.clone(), err))?;
         report_attached(&port.name, &program);
         let at_program = |err| BootError::Program(port.name.clone(), err);

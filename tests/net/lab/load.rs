@@ -107,7 +107,8 @@ fn send(source: &UdpSocket, rate: u64, stop: &AtomicBool, sent: &AtomicU64) {
             // Late by more than a burst: the stream is steady, not made up for.
             (due_from, in_time) = (Instant::now(), 0);
         }
-        for _ in in_time..due.min(in_time + CATCH_UP) {
+        let due = due.min(in_time + CATCH_UP);
+        while in_time < due {
             datagram[..8].copy_from_slice(&number.to_be_bytes());
             // An ICMP error from earlier is no reason not to send: what is lost is counted at the other end.
             let _ = source.send(&datagram);
