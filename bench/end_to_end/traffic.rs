@@ -98,7 +98,7 @@ pub fn cpu_ticks(core: usize) -> Ticks {
 
 /// Flow 0: alice's first port to the echo service, 60 bytes.
 fn packet() -> [u8; 60] {
-    let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 0x0c], [2, 0x42, 0x0a, 0, 0, 1])
+    let builder = PacketBuilder::ethernet2([2, 0x42, 0x0a, 0, 0, 1], [2, 0, 0, 0, 0, 0x0c])
         .ipv4([10, 0, 0, 1], [10, 0, 0, 10], 64)
         .udp(32768, 7);
     let mut frame = Vec::new();
