@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::claims::claims_of;
+use super::claims::put_in_force;
 use super::state_file;
 use super::succession::Succession;
 use super::{Appliance, Control, PortOnHost};
@@ -145,9 +145,7 @@ fn attach_all(config: &Config, tables: &Tables, links: &[Link]) -> Result<Vec<Po
         report_attached(&port.name, &program);
         let at_program = |err| BootError::Program(port.name.clone(), err);
         if let Some(claims) = program.claims() {
-            let wanted = claims_of(&port.role, answers_arp(&configured.role), around, &names);
-            claims.widen(&wanted).map_err(at_program)?;
-            claims.narrow(&wanted).map_err(at_program)?;
+            put_in_force(claims, &port.role, answers_arp(&configured.role), around, &names).map_err(at_program)?;
             if matches!(port.role, Role::Uplink { .. }) {
                 let echo = Words::from_fd(claims.echo(), ECHO_CLAIM_WORDS).map_err(at_program)?;
                 tables.state.attach_echo_claims(echo, state_file::now());

@@ -2,9 +2,8 @@
 
 use super::Appliance;
 use super::boot::answers_arp;
-use super::claims::claims_of;
+use super::claims::put_in_force;
 use super::state_file;
-use crate::afxdp::program::Claims;
 use crate::control::assemble::load_mapping;
 use crate::control::config::Mistake;
 use crate::flow::Holding;
@@ -35,8 +34,7 @@ impl Appliance {
         hold_pinned(&names, around);
         for ((on_host, port), configured) in control.ports.iter_mut().zip(&around.ports).zip(&self.config.ports) {
             let Some(claims) = on_host.as_mut().and_then(|on_host| on_host.program.claims()) else { continue };
-            let wanted: Claims = claims_of(&port.role, answers_arp(&configured.role), around, &names);
-            if let Err(err) = claims.widen(&wanted).and_then(|()| claims.narrow(&wanted)) {
+            if let Err(err) = put_in_force(claims, &port.role, answers_arp(&configured.role), around, &names) {
                 tracing::error!(port = port.name, "its XDP program did not take the new claims: {err}");
             }
         }
