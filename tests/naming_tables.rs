@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use sixway::naming::{
-    BindingKey, BindingSpec, Inside, KeyPorts, Located, Names, NamesWriter, Network, Networks, Outer, OwnerChange,
-    Ports, Protocol, Public, Published, View, Wire, flow_hash,
+    BindingKey, BindingSpec, Inside, KeyPorts, Lead, Located, Names, NamesWriter, Network, Networks, Outer,
+    OwnerChange, Ports, Protocol, Public, Published, View, Wire, flow_hash,
 };
 use sixway::table;
 use sixway::units::{Endpoint, Ip, Mac, NetworkId, PortRange, Proto};
@@ -172,7 +172,8 @@ fn agrees(view: &View<'_>, naive: &Naive, nets: &Networks) {
                 let name = Wire(Endpoint { proto, ip, port });
                 let found = view
                     .inner(name)
-                    .map(|inner| (plain(&spec_of(inner.binding)), inner.inside.0.ip, inner.inside.0.port));
+                    .map(|at| (plain(&spec_of(at.binding)), at.inside_of(proto, port).0))
+                    .map(|(spec, inside)| (spec, inside.ip, inside.port));
                 let expected = naive.inner(proto, ip, port).map(|(spec, port)| (plain(spec), spec.ip, port));
                 assert_eq!(found, expected, "{name}");
             }
@@ -218,18 +219,19 @@ fn check_outer(view: &View<'_>, naive: &Naive, (network, name): (NetworkId, &str
         (!bound.is_empty()).then(|| bound.iter().any(|s| !s.standby && !s.drain))
     );
     for flow in 0..8 {
-        let hash = flow_hash(Endpoint { port: flow, ..end }, end);
+        let hash = || flow_hash(Endpoint { port: flow, ..end }, end);
         match view.outer(network, Inside(end), hash) {
-            Outer::Found { binding, wire } => {
-                let spec = plain(&view.spec(binding).unwrap());
+            Outer::Found(at) => {
+                let spec = plain(&view.spec(at.binding).unwrap());
                 let expected: Vec<BindingSpec> = match services.is_empty() {
                     true => block.into_iter().map(plain).collect(),
                     false => eligible(&services).into_iter().map(plain).collect(),
                 };
                 assert!(expected.contains(&spec), "{name} {end}: {spec} of {expected:?}");
+                let wire = at.wire_of(proto, port);
                 let back = view.inner(wire).unwrap();
                 assert_eq!(
-                    (back.inside, plain(&view.spec(back.binding).unwrap())),
+                    (back.inside_of(proto, wire.0.port), plain(&view.spec(back.binding).unwrap())),
                     (Inside(end), spec),
                     "inner is the inverse"
                 );
@@ -487,9 +489,10 @@ fn a_large_mapping_loads_in_seconds_and_a_few_hundred_bytes_a_binding() {
         let mut missed = 0;
         let start = cpu_time();
         for burst in wanted.chunks(32) {
-            burst.iter().for_each(|&name| view.prefetch_inner(name));
-            burst.iter().for_each(|&name| view.prefetch_inner_record(name));
-            burst.iter().for_each(|&name| missed += usize::from(view.inner(name).is_none()));
+            let mut leads: Vec<Lead> = burst.iter().map(|&name| view.lead_inner(name)).collect();
+            leads.iter_mut().for_each(|lead| view.follow_inner(lead));
+            let found = burst.iter().zip(&leads).map(|(&name, &lead)| view.inner_from(lead, name));
+            missed += found.filter(Option::is_none).count();
         }
         let lookups = (cpu_time() - start) / specs.len() as u32;
         assert_eq!(missed, 0);

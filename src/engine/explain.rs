@@ -87,7 +87,7 @@ fn build(cx: &Context<'_>, question: &Question) -> Result<Vec<u8>, &'static str>
 fn mac_of(cx: &Context<'_>, network: NetworkId, ip: Ip) -> Option<Mac> {
     let mut here = cx.names.all_containers().map(|(_, container)| container);
     here.find(|c| c.network() == network && c.ip() == ip && c.is_bound_here())
-        .and_then(|container| container.held_by().map(|(_, mac)| mac).or(container.mac()))
+        .and_then(|container| container.held_by().map(|held| held.mac()).or(container.mac()))
 }
 
 fn with_transport(ip: PacketBuilderStep<IpHeaders>, src: Endpoint, dst: Endpoint, asks: bool) -> Vec<u8> {

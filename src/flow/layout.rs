@@ -24,6 +24,7 @@ pub enum Transport {
 
 impl Transport {
     /// The transport of a protocol number.
+    #[inline(always)]
     #[must_use]
     pub fn of(proto: Proto) -> Transport {
         match proto {
@@ -76,6 +77,7 @@ impl Layout {
         self.overlap_slots().end
     }
 
+    #[inline(always)]
     fn array(&self, nth: usize) -> Range<usize> {
         let start = HEADER_WORDS + nth * self.slots as usize;
         start..start + self.slots as usize
@@ -127,13 +129,13 @@ impl Layout {
     }
 
     /// Which of our servers has this address.
-    #[inline]
+    #[inline(always)]
     pub fn server(&self, ip: Ip) -> Option<u16> {
         self.geometry.servers.iter().position(|&server| server == ip).map(|at| at as u16)
     }
 
     /// The slot of port `port` (in the owned range) of a server.
-    #[inline]
+    #[inline(always)]
     pub fn port_slot(&self, server: u16, transport: Transport, port: u16) -> u32 {
         let ports = self.geometry.ports;
         let plane = match transport {
@@ -145,7 +147,7 @@ impl Layout {
     }
 
     /// The slot of a wire name; `None` if it is not one of ours.
-    #[inline]
+    #[inline(always)]
     pub fn slot(&self, server: Ip, proto: Proto, port: u16) -> Option<Slot> {
         let server = self.server(server)?;
         let transport = Transport::of(proto);

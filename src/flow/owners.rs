@@ -75,11 +75,16 @@ impl State {
     }
 
     /// True while the name may neither be sent from nor entered, since its owner has changed.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn resting(&self, slot: Slot, now: Tick) -> bool {
         let word = self.rests()[slot.index as usize].load(Relaxed);
-        word as u32 & SET != 0 && Rest::of(word).left(now, self.quarantine.load(Relaxed)).is_some()
+        word as u32 & SET != 0 && self.still_resting(word, now)
+    }
+
+    #[cold]
+    fn still_resting(&self, word: u64, now: Tick) -> bool {
+        Rest::of(word).left(now, self.quarantine.load(Relaxed)).is_some()
     }
 
     /// Gives the names to `owner`. A name that another held loses its clocks and entries and rests, counted from its

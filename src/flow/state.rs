@@ -88,7 +88,7 @@ impl State {
 
     /// The slot of a wire name, for clocks and quarantine; `None` if it is not one of ours. The port of a portless
     /// protocol does not matter.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn slot(&self, server: Ip, proto: Proto, port: u16) -> Option<Slot> {
         self.layout.slot(server, proto, port)
@@ -128,10 +128,12 @@ impl State {
         }
     }
 
+    #[inline(always)]
     pub(super) fn clocks(&self) -> &[AtomicU64] {
         &self.words[self.layout.clocks()]
     }
 
+    #[inline(always)]
     pub(super) fn entries(&self) -> &[AtomicU64] {
         &self.words[self.layout.entries()]
     }
@@ -140,10 +142,12 @@ impl State {
         &self.words[self.layout.reaches()]
     }
 
+    #[inline(always)]
     pub(super) fn owners(&self) -> &[AtomicU64] {
         &self.words[self.layout.owners()]
     }
 
+    #[inline(always)]
     pub(super) fn rests(&self) -> &[AtomicU64] {
         &self.words[self.layout.rests()]
     }

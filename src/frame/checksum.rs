@@ -29,12 +29,8 @@ impl Sum {
     #[inline]
     #[must_use]
     pub const fn plus_ip(self, ip: Ip) -> Sum {
-        let bits = ip.bits();
-        Sum(self.0
-            + (bits as u64 & 0xffff_ffff)
-            + (bits as u64 >> 32)
-            + ((bits >> 64) as u64 & 0xffff_ffff)
-            + (bits >> 96) as u64)
+        let (high, low) = ip.halves();
+        Sum(self.0 + (low & 0xffff_ffff) + (low >> 32) + (high & 0xffff_ffff) + (high >> 32))
     }
 
     /// With all of another sum.

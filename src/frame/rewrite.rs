@@ -18,7 +18,7 @@ pub struct Rewrite {
 
 impl Rewrite {
     /// True if its addresses are of the family named.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_of_family(&self, v4: bool) -> bool {
         let fits = |end: Option<(Ip, u16)>| end.is_none_or(|(ip, _)| ip.is_v4() == v4);
         fits(self.src) && fits(self.dst)
@@ -46,16 +46,17 @@ pub enum ChecksumWork {
 
 /// Writes new addresses, ports, TTL and identification, and brings the checksums up to date. Old values are read from
 /// the frame, so a packet may be rewritten twice. Addresses of the other family change nothing.
-#[inline]
+#[inline(always)]
 pub fn rewrite(frame: &mut Frame, packet: &Packet, with: &Rewrite) -> ChecksumWork {
     let rest = frame.rest();
     let is_v4 = packet.is_v4();
     let Some((head, l4)) = frame.bytes_mut().split_at_mut_checked(usize::from(packet.l4_at)) else {
         return ChecksumWork::None;
     };
-    let Some(l3) = head.get_mut(usize::from(packet.l3_at)..).filter(|_| with.is_of_family(is_v4)) else {
+    let Some(l3) = head.get_mut(usize::from(packet.l3_at)..) else { return ChecksumWork::None };
+    if !with.is_of_family(is_v4) {
         return ChecksumWork::None;
-    };
+    }
     let addresses = if is_v4 {
         let Some(header) = l3.first_chunk_mut() else { return ChecksumWork::None };
         rewrite_ipv4(header, with)
@@ -108,12 +109,12 @@ pub fn rewrite(frame: &mut Frame, packet: &Packet, with: &Rewrite) -> ChecksumWo
 }
 
 /// Writes the Ethernet addresses.
-#[inline]
+#[inline(always)]
 pub fn set_macs(frame: &mut Frame, dst: Mac, src: Mac) {
-    if let Some(header) = frame.bytes_mut().first_chunk_mut::<12>() {
-        let [d0, d1, d2, d3, d4, d5] = dst.0;
-        let [s0, s1, s2, s3, s4, s5] = src.0;
-        *header = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
+    if let Some((to, rest)) = frame.bytes_mut().split_first_chunk_mut::<6>()
+        && let Some(from) = rest.first_chunk_mut::<6>()
+    {
+        (*to, *from) = (dst.0, src.0);
     }
 }
 
@@ -141,7 +142,7 @@ impl Addresses {
 }
 
 /// Rewrites an IPv4 header and its checksum.
-#[inline]
+#[inline(always)]
 pub(super) fn rewrite_ipv4(header: &mut [u8; ipv4::HEADER_LEN], with: &Rewrite) -> Addresses {
     let word = |header: &[u8; ipv4::HEADER_LEN], a: usize| {
         u32::from_be_bytes([header[a], header[a + 1], header[a + 2], header[a + 3]])
@@ -192,7 +193,7 @@ pub(super) fn rewrite_ipv6(header: &mut [u8; ipv6::HEADER_LEN], with: &Rewrite) 
 }
 
 /// Writes new ports to a TCP or UDP header; gives their difference.
-#[inline]
+#[inline(always)]
 pub(super) fn rewrite_ports<const N: usize>(header: &mut [u8; N], with: &Rewrite) -> Sum {
     const { assert!(N >= 4) };
     let mut delta = Sum::ZERO;

@@ -20,8 +20,8 @@ pub(super) fn mix(a: u64, b: u64) -> u64 {
 /// An address and one more word.
 #[inline]
 fn ip_and(ip: Ip, word: u64) -> u64 {
-    let bits = ip.bits();
-    mix(mix(bits as u64, word), (bits >> 64) as u64 ^ K2)
+    let (high, low) = ip.halves();
+    mix(mix(low, word), high ^ K2)
 }
 
 /// The hash that Maglev's choice rests on (design section 2, "Several replicas"): over the tuple as received.
@@ -39,10 +39,10 @@ pub(super) fn wire_hash(server: Ip, base: u16, log2: u8) -> u32 {
     (hash ^ hash >> 32) as u32
 }
 
-/// The 64 bits of a hash that a record keeps as 32.
+/// The 64 bits of a hash that a record keeps as 32: its low bits choose a bucket as they are, the high ones are mixed.
 #[inline]
 pub(super) fn widen(hash: u32) -> u64 {
-    mix(u64::from(hash), K2)
+    u64::from(hash).wrapping_mul(K2)
 }
 
 /// Where the bindings of an inside name are found. The protocol is not part of it: `any` serves several.

@@ -3,7 +3,7 @@
 //! Written by: the one [`NamesWriter`](super::NamesWriter), before they become visible. Read by: every worker. The
 //! atomics say for themselves who writes them.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::table::{Handle, Record};
@@ -228,8 +228,8 @@ pub struct Container {
     pub(super) ip: Ip,
     pub(super) owner: u64,
     pub(super) id: Option<ContainerId>,
-    /// The access port that proved to hold the pair, plus one, above the MAC that it showed there, so that both change
-    /// at once; 0 for none. Written by the workers.
+    /// A [`Held`]: the access port that proved to hold the pair, plus one, above the MAC; 0 for none. Written by the
+    /// workers.
     held_by: AtomicU64,
     /// Bindings in the staged state. Written and read by the writer only.
     pub(super) bindings: AtomicU32,
@@ -242,7 +242,7 @@ pub struct Container {
     pub(super) mac: Mac,
 }
 
-const _: () = assert!(size_of::<Container>() == 64);
+const _: () = assert!(size_of::<Container>() == 56);
 
 /// Indexes of the table of containers.
 pub(super) const BY_PAIR: usize = 0;
@@ -340,37 +340,59 @@ impl Container {
         &self.local
     }
 
-    /// The access port that holds it, if one has proved to, and the MAC that it showed there.
+    /// Where it has proved to be, if it has.
     #[inline]
     #[must_use]
-    pub fn held_by(&self) -> Option<(PortId, Mac)> {
-        held(self.held_by.load(Ordering::Acquire))
+    pub fn held_by(&self) -> Option<Held> {
+        NonZeroU64::new(self.held_by.load(Ordering::Acquire)).map(Held)
     }
 
     /// `port` claims to hold it, where it showed `mac`. True if it does from now on, or did before; false if another
     /// port came first.
     #[inline]
     pub fn hold(&self, port: PortId, mac: Mac) -> bool {
-        let [a, b, c, d, e, f] = mac.0;
-        let mine = (u64::from(port.0) + 1) << 48 | u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-        match self.held_by.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Acquire) {
+        let Some(mine) = Held::new(port, mac) else { return false };
+        match self.held_by.compare_exchange(0, mine.0.get(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => true,
-            Err(other) => held(other).is_some_and(|(by, _)| by == port),
+            Err(_) => self.held_by().is_some_and(|held| held.port() == port),
         }
     }
 
     /// `port` went down: it holds the container no longer. True if it did.
     pub fn release(&self, port: PortId) -> bool {
-        let word = self.held_by.load(Ordering::Acquire);
-        held(word).is_some_and(|(by, _)| by == port)
-            && self.held_by.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let held = self.held_by().filter(|held| held.port() == port);
+        held.is_some_and(|Held(word)| {
+            self.held_by.compare_exchange(word.get(), 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        })
     }
 }
 
-fn held(word: u64) -> Option<(PortId, Mac)> {
-    let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
-    let port = u16::try_from((word >> 48).checked_sub(1)?).ok()?;
-    Some((PortId(port), Mac([a, b, c, d, e, f])))
+/// The access port that holds a container, and the MAC that it showed there: in one word, so that both change at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Held(NonZeroU64);
+
+impl Held {
+    /// `None` for the one number too many.
+    fn new(port: PortId, mac: Mac) -> Option<Held> {
+        let [a, b, c, d, e, f] = mac.0;
+        let [low, high] = port.0.checked_add(1)?.to_le_bytes();
+        NonZeroU64::new(u64::from_le_bytes([a, b, c, d, e, f, low, high])).map(Held)
+    }
+
+    /// The access port.
+    #[inline]
+    #[must_use]
+    pub fn port(self) -> PortId {
+        PortId(((self.0.get() >> 48) as u16).wrapping_sub(1))
+    }
+
+    /// The container's MAC.
+    #[inline]
+    #[must_use]
+    pub fn mac(self) -> Mac {
+        let [a, b, c, d, e, f, _, _] = self.0.get().to_le_bytes();
+        Mac([a, b, c, d, e, f])
+    }
 }
 
 /// A server as some binding names it: two MACs of one address are two records.

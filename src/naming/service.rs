@@ -19,24 +19,24 @@ enum Replicas<'g> {
 }
 
 impl<'g> Service<'g> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn one(view: View<'g>, binding: &'g Binding) -> Service<'g> {
         Service { view, replicas: Replicas::One(binding) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn several(view: View<'g>, group: &'g Group) -> Service<'g> {
         Service { view, replicas: Replicas::Several(group) }
     }
 
     /// The replica of a new flow: by weight over those that are active; if there is none, over those that stand by.
     /// `None` if all are draining.
-    #[inline]
+    #[inline(always)]
     #[must_use]
-    pub fn pick(&self, flow_hash: u64) -> Option<&'g Binding> {
+    pub fn pick(&self, flow_hash: impl FnOnce() -> u64) -> Option<&'g Binding> {
         match self.replicas {
             Replicas::One(binding) => (!binding.is_draining()).then_some(binding),
-            Replicas::Several(group) => self.at(group, group.slots.pick(flow_hash)?),
+            Replicas::Several(group) => self.at(group, group.slots.pick(flow_hash())?),
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Ports of one granule.
 const GRANULE: usize = 64;
+const GRANULES: usize = 65536 / GRANULE;
 
 /// For every 64 ports, whatever the address: the exponents of the blocks that lie there, and whether services do.
 /// 4 KiB, so it stays in the first-level cache; where services and blocks live in different parts of the port space,
@@ -13,7 +14,7 @@ const GRANULE: usize = 64;
 /// that is out of date costs a probe that finds nothing.
 #[derive(Debug)]
 pub(super) struct Sizes {
-    granules: Box<[AtomicU32]>,
+    granules: Box<[AtomicU32; GRANULES]>,
 }
 
 impl Sizes {
@@ -23,11 +24,11 @@ impl Sizes {
     pub(super) const GROUP: u32 = 1 << 30;
 
     pub(super) fn new() -> Sizes {
-        Sizes { granules: (0..65536 / GRANULE).map(|_| AtomicU32::new(0)).collect() }
+        Sizes { granules: Box::new([const { AtomicU32::new(0) }; GRANULES]) }
     }
 
     /// What is in use around `port`: bit n for blocks of 2^n ports, SERVICE, GROUP.
-    #[inline]
+    #[inline(always)]
     pub(super) fn around(&self, port: u16) -> u32 {
         self.granules[usize::from(port) / GRANULE].load(Ordering::Relaxed)
     }

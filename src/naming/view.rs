@@ -1,12 +1,13 @@
 //! One version of the mapping, and the two functions over it that do all the work.
 //!
 //! Nothing here waits, allocates or fails; every lookup is a probe or two of a hash table. Bursts ask for the memory of
-//! their lookups first: see the `prefetch` functions, two stages each.
+//! their lookups first: see [`Lead`].
 
 use crate::table::{Handle, Snapshot};
 use crate::units::{Endpoint, Ip, Mac, NetworkId, Proto};
 
 use super::hash::{address_hash, inside_hash, ip_hash, mix, pair_hash, widen, wire_hash};
+use super::lead::{Lead, with_services};
 use super::live::Names;
 use super::name::{Inside, Public, Wire};
 use super::record::{
@@ -23,21 +24,34 @@ pub struct View<'g> {
     at: Snapshot<'g>,
 }
 
-/// What a wire name stands for.
+/// A binding with the server that it is on: what both functions find.
 #[derive(Clone, Copy, Debug)]
-pub struct Inner<'g> {
+pub struct Placed<'g> {
     pub binding: &'g Binding,
-    /// Equal distance from the base, whatever the mode: a default-mode block's entries come on top.
-    pub inside: Inside<Endpoint>,
+    pub server: &'g Server,
+}
+
+impl Placed<'_> {
+    /// The wire name of an inside port.
+    #[inline]
+    #[must_use]
+    pub fn wire_of(&self, proto: Proto, inside_port: u16) -> Wire<Endpoint> {
+        wire_name(self.binding, self.server, proto, inside_port)
+    }
+
+    /// The inside name of a wire port: equal distance from the base, whatever the mode. A default-mode block's entries
+    /// come on top.
+    #[inline]
+    #[must_use]
+    pub fn inside_of(&self, proto: Proto, wire_port: u16) -> Inside<Endpoint> {
+        self.binding.inside_of(proto, wire_port)
+    }
 }
 
 /// Where an inside name leads.
 #[derive(Clone, Copy, Debug)]
 pub enum Outer<'g> {
-    Found {
-        binding: &'g Binding,
-        wire: Wire<Endpoint>,
-    },
+    Found(Placed<'g>),
     /// A service whose replicas are all draining.
     NoReplica,
     /// The address has bindings in the network, but none for this protocol and port.
@@ -65,68 +79,101 @@ impl<'g> View<'g> {
         self.at.version()
     }
 
-    /// `inner`: the inside name of a wire name, with its binding.
+    /// `inner`: the binding of a wire name, which knows its inside name.
     #[inline]
     #[must_use]
-    pub fn inner(&self, name: Wire<Endpoint>) -> Option<Inner<'g>> {
+    pub fn inner(&self, name: Wire<Endpoint>) -> Option<Placed<'g>> {
+        self.inner_from(self.lead_inner(name), name)
+    }
+
+    /// As [`View::inner`], from a lead for this name.
+    #[inline(always)]
+    #[must_use]
+    pub fn inner_from(&self, lead: Lead, name: Wire<Endpoint>) -> Option<Placed<'g>> {
+        let (log2, hash, likely) = lead.first();
+        self.bound_at(name, log2, hash as u32, likely).or_else(|| self.inner_beyond(lead, name))
+    }
+
+    /// As [`View::inner_from`], in blocks of other sizes than that which the lead is for.
+    #[inline(never)]
+    fn inner_beyond(&self, lead: Lead, name: Wire<Endpoint>) -> Option<Placed<'g>> {
+        let Wire(Endpoint { ip, port, .. }) = name;
+        with_services(lead.sizes).skip(1).find_map(|log2| {
+            let hash = wire_hash(ip, base_of(port, log2), log2);
+            self.bound_at(name, log2, hash, None)
+        })
+    }
+
+    #[inline(always)]
+    fn bound_at(&self, name: Wire<Endpoint>, log2: u8, hash: u32, likely: Option<Handle>) -> Option<Placed<'g>> {
         let Wire(Endpoint { proto, ip, port }) = name;
-        let sizes = self.names.wire_sizes.around(port);
-        if sizes & Sizes::SERVICE != 0
-            && let Some(found) = self.bound_at(ip, proto, port, 0)
-        {
-            return Some(found);
-        }
-        exponents(sizes & !(sizes >> 31)).find_map(|log2| self.bound_at(ip, proto, port, log2))
-    }
-
-    #[inline]
-    fn bound_at(&self, server: Ip, proto: Proto, port: u16, log2: u8) -> Option<Inner<'g>> {
         let base = base_of(port, log2);
-        let hash = wire_hash(server, base, log2);
+        let mut on = None;
         let is_it = |binding: &Binding| {
-            binding.wire_hash == hash
-                && binding.wire_base == base
-                && binding.log2 == log2
-                && binding.proto.serves(proto)
-                && self.server_of(binding).is_some_and(|of| of.ip == server)
+            if binding.wire_hash != hash || binding.wire_base != base || binding.log2 != log2 {
+                return false;
+            }
+            on = self.server_of(binding).filter(|server| server.ip == ip);
+            on.is_some() && binding.proto.serves(proto)
         };
-        let (_, binding) = self.names.bindings.find(BY_WIRE, widen(hash), &self.at, is_it)?;
-        Some(Inner { binding, inside: binding.inside_of(proto, port) })
+        let (_, binding) = self.names.bindings.find_from(likely, BY_WIRE, widen(hash), &self.at, is_it)?;
+        Some(Placed { binding, server: on? })
     }
 
-    /// `outer`: the wire name of an inside name. Services come before client blocks; of several replicas, `flow_hash`
-    /// picks one.
+    /// `outer`: the binding of an inside name, which knows its wire name. Services come before client blocks; of several
+    /// replicas, `flow_hash` picks one.
     #[inline]
     #[must_use]
-    pub fn outer(&self, network: NetworkId, name: Inside<Endpoint>, flow_hash: u64) -> Outer<'g> {
-        let binding = match self.service(network, name) {
+    pub fn outer(&self, network: NetworkId, name: Inside<Endpoint>, flow_hash: impl FnOnce() -> u64) -> Outer<'g> {
+        self.outer_from(self.lead_outer(network, name), network, name, flow_hash)
+    }
+
+    /// As [`View::outer`], from a lead for this name.
+    #[inline(always)]
+    #[must_use]
+    pub fn outer_from(
+        &self,
+        lead: Lead,
+        network: NetworkId,
+        name: Inside<Endpoint>,
+        flow_hash: impl FnOnce() -> u64,
+    ) -> Outer<'g> {
+        let binding = match self.service_from(lead, network, name) {
             Some(service) => match service.pick(flow_hash) {
                 Some(binding) => Some(binding),
                 None => return Outer::NoReplica,
             },
-            None => self.block(network, name),
+            None => self.block_from(lead, network, name),
         };
-        match binding.and_then(|binding| Some((binding, self.wire_of(binding, name.0.proto, name.0.port)?))) {
-            Some((binding, wire)) => Outer::Found { binding, wire },
-            None if self.address(network, name.0.ip).is_some() => Outer::Unbound,
-            None => Outer::Unknown,
+        match binding.and_then(|binding| self.placed(binding)) {
+            Some(placed) => Outer::Found(placed),
+            None => self.nobody(network, name),
         }
     }
 
-    /// The wire name of an inside port of `binding`: also where an earlier choice of a replica is to be kept.
+    #[cold]
+    fn nobody(&self, network: NetworkId, name: Inside<Endpoint>) -> Outer<'g> {
+        if self.address(network, name.0.ip).is_some() { Outer::Unbound } else { Outer::Unknown }
+    }
+
+    /// A binding with its server. Always there for a binding of this view.
     #[inline]
     #[must_use]
-    pub fn wire_of(&self, binding: &Binding, proto: Proto, inside_port: u16) -> Option<Wire<Endpoint>> {
-        Some(wire_name(binding, self.server_of(binding)?, proto, inside_port))
+    pub fn placed(&self, binding: &'g Binding) -> Option<Placed<'g>> {
+        Some(Placed { binding, server: self.server_of(binding)? })
     }
 
     /// The service of an inside name, with one replica or several.
     #[inline]
     #[must_use]
     pub fn service(&self, network: NetworkId, name: Inside<Endpoint>) -> Option<Service<'g>> {
+        self.service_from(self.lead_outer(network, name), network, name)
+    }
+
+    #[inline(always)]
+    fn service_from(&self, lead: Lead, network: NetworkId, name: Inside<Endpoint>) -> Option<Service<'g>> {
         let Inside(Endpoint { proto, ip, port }) = name;
-        let sizes = self.names.inside_sizes.around(port);
-        if sizes & Sizes::SERVICE != 0 {
+        if lead.sizes & Sizes::SERVICE != 0 {
             let is_it = |binding: &Binding| {
                 binding.inside_base == port
                     && binding.ip == ip
@@ -134,12 +181,12 @@ impl<'g> View<'g> {
                     && !binding.is_block()
                     && binding.proto.serves(proto)
             };
-            let hash = inside_hash(network, ip, port, 0);
-            if let Some((_, binding)) = self.names.bindings.find(BY_INSIDE, hash, &self.at, is_it) {
+            let (hash, likely) = lead.key(0, || inside_hash(network, ip, port, 0));
+            if let Some((_, binding)) = self.names.bindings.find_from(likely, BY_INSIDE, hash, &self.at, is_it) {
                 return Some(Service::one(*self, binding));
             }
         }
-        if sizes & Sizes::GROUP == 0 {
+        if lead.sizes & Sizes::GROUP == 0 {
             return None;
         }
         self.group(ServiceName { space: Space::Inside(network), ip, port }, proto)
@@ -156,8 +203,13 @@ impl<'g> View<'g> {
     #[inline]
     #[must_use]
     pub fn block(&self, network: NetworkId, name: Inside<Endpoint>) -> Option<&'g Binding> {
+        self.block_from(self.lead_outer(network, name), network, name)
+    }
+
+    #[inline]
+    fn block_from(&self, lead: Lead, network: NetworkId, name: Inside<Endpoint>) -> Option<&'g Binding> {
         let Inside(Endpoint { proto, ip, port }) = name;
-        exponents(self.names.inside_sizes.around(port)).find_map(|log2| {
+        exponents(lead.sizes).find_map(|log2| {
             let base = base_of(port, log2);
             let is_it = |binding: &Binding| {
                 binding.inside_base == base
@@ -167,8 +219,8 @@ impl<'g> View<'g> {
                     && binding.is_block()
                     && binding.proto.serves(proto)
             };
-            let hash = inside_hash(network, ip, base, log2);
-            self.names.bindings.find(BY_INSIDE, hash, &self.at, is_it).map(|(_, binding)| binding)
+            let (hash, likely) = lead.key(log2, || inside_hash(network, ip, base, log2));
+            self.names.bindings.find_from(likely, BY_INSIDE, hash, &self.at, is_it).map(|(_, binding)| binding)
         })
     }
 
@@ -242,7 +294,7 @@ impl<'g> View<'g> {
     }
 
     /// The server of a binding, with the MAC of that line. Always there for a binding of this view.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn server_of(&self, binding: &Binding) -> Option<&'g Server> {
         self.names.servers.get(binding.server, &self.at)
@@ -309,7 +361,7 @@ impl<'g> View<'g> {
     }
 
     /// The service binding of this very container for one of its own ports.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn source_service(
         &self,
@@ -414,6 +466,10 @@ impl<'g> View<'g> {
     pub(super) fn names(&self) -> &'g Names {
         self.names
     }
+
+    pub(super) fn at(&self) -> &Snapshot<'g> {
+        &self.at
+    }
 }
 
 /// What tells a binding from every other: its container, protocol and inside ports.
@@ -426,79 +482,4 @@ pub(super) fn binding_identity(binding: &Binding, container: u64) -> u64 {
     let kind = u64::from(binding.flags.has(Flags::BLOCK));
     let rest = kind << 32 | u64::from(proto) << 24 | u64::from(binding.inside_base) << 8 | u64::from(binding.log2);
     mix(container, rest) | 1
-}
-
-/// Hints for bursts. First `prefetch_*` for every packet, then `prefetch_*_record` for every packet, then the lookups.
-impl View<'_> {
-    /// First stage of [`View::inner`].
-    #[inline]
-    pub fn prefetch_inner(&self, name: Wire<Endpoint>) {
-        self.each_wire_hash(name, |hash| self.names.bindings.prefetch_bucket(BY_WIRE, hash, &self.at));
-    }
-
-    /// Second stage of [`View::inner`].
-    #[inline]
-    pub fn prefetch_inner_record(&self, name: Wire<Endpoint>) {
-        self.each_wire_hash(name, |hash| self.names.bindings.prefetch_record(BY_WIRE, hash, &self.at));
-    }
-
-    /// First stage of [`View::outer`], [`View::service`], [`View::block`] and [`View::source_service`].
-    #[inline]
-    pub fn prefetch_outer(&self, network: NetworkId, name: Inside<Endpoint>) {
-        self.each_inside_hash(network, name, |hash| self.names.bindings.prefetch_bucket(BY_INSIDE, hash, &self.at));
-    }
-
-    /// Second stage of the same.
-    #[inline]
-    pub fn prefetch_outer_record(&self, network: NetworkId, name: Inside<Endpoint>) {
-        self.each_inside_hash(network, name, |hash| self.names.bindings.prefetch_record(BY_INSIDE, hash, &self.at));
-    }
-
-    /// First stage of [`View::sender`] and [`View::containers`].
-    #[inline]
-    pub fn prefetch_sender(&self, network: NetworkId, mac: Mac, ip: Ip) {
-        self.names.containers.prefetch_bucket(BY_PAIR, pair_hash(network, Some(mac), ip), &self.at);
-    }
-
-    /// Second stage of the same.
-    #[inline]
-    pub fn prefetch_sender_record(&self, network: NetworkId, mac: Mac, ip: Ip) {
-        self.names.containers.prefetch_record(BY_PAIR, pair_hash(network, Some(mac), ip), &self.at);
-    }
-
-    /// First stage of [`View::source_block`].
-    #[inline]
-    pub fn prefetch_source_block(&self, container: Handle) {
-        self.names.bindings.prefetch_bucket(BY_CONTAINER, blocks_hash(container), &self.at);
-    }
-
-    /// Second stage of the same.
-    #[inline]
-    pub fn prefetch_source_block_record(&self, container: Handle) {
-        self.names.bindings.prefetch_record(BY_CONTAINER, blocks_hash(container), &self.at);
-    }
-
-    /// For [`View::container_of`], once the binding is found.
-    #[inline]
-    pub fn prefetch_container_of(&self, binding: &Binding) {
-        self.names.containers.prefetch_handle(binding.container);
-    }
-
-    #[inline]
-    fn each_wire_hash(&self, name: Wire<Endpoint>, mut each: impl FnMut(u64)) {
-        let Wire(Endpoint { ip, port, .. }) = name;
-        let sizes = self.names.wire_sizes.around(port);
-        for log2 in exponents(sizes | sizes >> 31) {
-            each(widen(wire_hash(ip, base_of(port, log2), log2)));
-        }
-    }
-
-    #[inline]
-    fn each_inside_hash(&self, network: NetworkId, name: Inside<Endpoint>, mut each: impl FnMut(u64)) {
-        let Inside(Endpoint { ip, port, .. }) = name;
-        let sizes = self.names.inside_sizes.around(port);
-        for log2 in exponents(sizes | sizes >> 31) {
-            each(inside_hash(network, ip, base_of(port, log2), log2));
-        }
-    }
 }

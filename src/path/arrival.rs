@@ -26,19 +26,20 @@ pub(super) enum Sender<'g> {
 }
 
 /// Decides how a packet is delivered to a container on this server.
-pub(super) fn deliver<O: Observer>(
-    walk: &mut Walk<'_, '_, O>,
+#[inline(always)]
+pub(super) fn deliver<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
     packet: &Packet,
     flow: &Flow,
     from: &Sender<'_>,
     to: &Bound<'_>,
-) -> Result<Plan, Stop> {
-    let slot = not_resting(walk, to.wire)?;
+) -> Result<Plan<'g>, Stop> {
+    let slot = not_resting(walk, to.wire(flow.dst.proto))?;
     let (seen, side) = presented(walk, from, to)?;
-    if side == Some(Side::Outside) && !to.binding.is_block() && !to.binding.is_public() {
+    if side == Some(Side::Outside) && !to.binding().is_block() && !to.binding().is_public() {
         return Err(Stop::Drop(Reason::NotPublic));
     }
-    if let (Some(side), Some(slot), true) = (side, slot, to.binding.is_block())
+    if let (Some(side), Some(slot), true) = (side, slot, to.binding().is_block())
         && !walk.cx.state.admits(slot, side, flow.signal, walk.cx.now)
     {
         return Err(Stop::Drop(Reason::NotSolicited));
@@ -51,28 +52,29 @@ pub(super) fn deliver<O: Observer>(
     walk.step(Step::DestinationBecomes { name: dst });
     let src = if flow.src.proto.is_echo() { Endpoint { port: dst.port, ..seen } } else { seen };
     walk.step(Step::SourceArrivesAs { name: src });
-    let container = walk.cx.names.container_of(to.binding).ok_or(Stop::Drop(Reason::NoBinding))?;
-    let (port, mac) = container.held_by().ok_or(Stop::Drop(Reason::NoPort))?;
-    walk.step(Step::Container { port, mac });
+    let container = walk.cx.names.container_of(to.binding()).ok_or(Stop::Drop(Reason::NoBinding))?;
+    let held = container.held_by().ok_or(Stop::Drop(Reason::NoPort))?;
+    walk.step(Step::Container { port: held.port(), mac: held.mac() });
     let error_source = flow.is_error().then(|| error_source(packet, flow, from, src.ip));
-    Ok(Plan { src, dst, error_source, to: To::Container { port, mac } })
+    Ok(Plan { src, dst, error_source, to: To::Container(held) })
 }
 
 /// What the receiver sees as sender, and the side that the packet comes from. One's own network shows its inside name
 /// (and between holders of one address its wire name).
 /// Across networks a client shows its wire name, and the server that it called the inside name that it was called by.
+#[inline(always)]
 fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Result<(Endpoint, Option<Side>), Stop> {
     let (binding, wire) = match *from {
         Sender::Outside { address } => return Ok((address, Some(Side::Outside))),
         Sender::Bound { binding, wire } => (binding, wire),
     };
     let Inside(inside) = binding.inside_of(wire.proto, wire.port);
-    let (sender, receiver) = (binding.network(), to.binding.network());
+    let (sender, receiver) = (binding.network(), to.binding().network());
     if sender == receiver {
         // A container that calls its own address, held by itself or by another replica, must not see that address as
         // the sender's: it would be martian there. What comes back to the caller is from the name that it called.
-        let comes_back = to.binding.is_block() && (to.by_wire_name || !binding.is_block());
-        let hairpin = binding.ip() == to.binding.ip() && !comes_back;
+        let comes_back = to.binding().is_block() && (to.by_wire_name || !binding.is_block());
+        let hairpin = binding.ip() == to.binding().ip() && !comes_back;
         return Ok((if hairpin { wire } else { inside }, None));
     }
     let networks = &walk.cx.around.networks;
@@ -80,33 +82,34 @@ fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Re
     match (calls, called) {
         (false, false) => Err(Stop::Drop(Reason::NetworkDenied)),
         (true, false) => Ok((wire, Some(Side::Peers))),
-        (false, true) if to.binding.is_block() => Ok((inside, Some(Side::Peers))),
+        (false, true) if to.binding().is_block() => Ok((inside, Some(Side::Peers))),
         (false, true) => Err(Stop::Drop(Reason::NetworkDenied)),
         // Either may have called: what a service binding sends to a client block is an answer.
         (true, true) => {
-            let answer = to.binding.is_block() && !binding.is_block();
+            let answer = to.binding().is_block() && !binding.is_block();
             Ok((if answer { inside } else { wire }, Some(Side::Peers)))
         }
     }
 }
 
 /// The inside name that the packet is for. A translated port leads where its entry says, and nowhere without one.
+#[inline(always)]
 fn inside_destination<O>(
     walk: &Walk<'_, '_, O>,
     flow: &Flow,
     to: &Bound<'_>,
     remote: Endpoint,
 ) -> Result<Endpoint, Stop> {
-    let Inside(inside) = to.binding.inside_of(to.wire.proto, to.wire.port);
-    if !to.binding.is_block() || passes_native(to.binding, inside.port) {
+    let Inside(inside) = to.at.inside_of(flow.dst.proto, to.wire_port);
+    if !to.binding().is_block() || passes_native(to.binding(), inside.port) {
         return Ok(inside);
     }
     let state = walk.cx.state;
-    let pool = pool(walk, to.binding).ok_or(Stop::Drop(Reason::NoEntry))?;
+    let pool = pool(walk, to.at).ok_or(Stop::Drop(Reason::NoEntry))?;
     let entry = if flow.is_error() || walk.cx.dry_run {
-        state.peek_in(&pool, to.wire.port, &remote, walk.cx.now)
+        state.peek_in(&pool, to.wire_port, &remote, walk.cx.now)
     } else {
-        state.translate_in(&pool, to.wire.port, &remote, flow.signal, walk.cx.now)
+        state.translate_in(&pool, to.wire_port, &remote, flow.signal, walk.cx.now)
     };
     let port = entry.ok_or(Stop::Drop(Reason::NoEntry))?;
     Ok(Endpoint { port, ..inside })
@@ -133,6 +136,7 @@ fn error_source(packet: &Packet, flow: &Flow, from: &Sender<'_>, seen: Ip) -> Ip
 }
 
 /// The slot of one of our wire names; stops the packet if the name changed its owner a moment ago.
+#[inline(always)]
 pub(super) fn not_resting<O>(walk: &Walk<'_, '_, O>, wire: Endpoint) -> Result<Option<Slot>, Stop> {
     let slot = walk.cx.state.slot(wire.ip, wire.proto, wire.port);
     match slot {

@@ -1,13 +1,12 @@
 //! Many packets at once: while one packet's memory is on its way, the others are looked at (VPP's way, and Maglev's).
 
+use super::ahead::Ahead;
 use super::observe::Silent;
-use super::port::Role;
 use super::recent::Recent;
 use super::verdict::Verdict;
-use super::walk::{Context, walk_parsed};
+use super::walk::{Context, Walk, walk_parsed};
 use super::worker_state::WorkerState;
-use crate::frame::{self, Frame, Malformed, Packet, Parsed};
-use crate::naming::{Inside, Wire};
+use crate::frame::{self, Frame, Malformed, Parsed};
 use crate::units::PortId;
 
 /// The most frames of one burst.
@@ -26,31 +25,20 @@ pub fn walk_burst(
     // Built in place and passed by reference: a parsed packet is three cache lines long.
     let parsed: [Result<Parsed, Malformed>; BURST] =
         std::array::from_fn(|nth| frames[..count].get(nth).map_or(Err(Malformed::Truncated), frame::parse));
-    let packets =
-        || parsed[..count].iter().filter_map(|p| if let Ok(Parsed::Ip(packet)) = p { Some(packet) } else { None });
-    match cx.around.port(port).map(|port| &port.role) {
-        Some(Role::Access(access)) => {
-            // Senders are not asked for: behind an access port there is mostly one.
-            let names = &cx.names;
-            let inside = |packet: &Packet| Inside(packet.dst_endpoint());
-            packets().for_each(|packet| names.prefetch_outer(access.network, inside(packet)));
-            packets().for_each(|packet| names.prefetch_outer_record(access.network, inside(packet)));
+    let mut ahead = [Ahead::default(); BURST];
+    if let Some(own) = cx.around.port(port) {
+        let role = &own.role;
+        for (parsed, ahead) in parsed[..count].iter().zip(&mut ahead) {
+            if let Ok(Parsed::Ip(packet)) = parsed {
+                *ahead = Ahead::begin(cx, role, packet);
+            }
         }
-        Some(_) => {
-            packets().for_each(|packet| {
-                cx.names.prefetch_inner(Wire(packet.dst_endpoint()));
-                cx.names.prefetch_inner(Wire(packet.src_endpoint()));
-            });
-            packets().for_each(|packet| {
-                cx.names.prefetch_inner_record(Wire(packet.dst_endpoint()));
-                cx.names.prefetch_inner_record(Wire(packet.src_endpoint()));
-            });
-        }
-        None => {}
+        ahead[..count].iter_mut().for_each(|ahead| ahead.follow(cx, role));
     }
     let recent = Recent::default();
-    for ((frame, parsed), verdict) in frames[..count].iter_mut().zip(&parsed).zip(verdicts) {
-        *verdict = walk_parsed(cx, local, port, &recent, frame, parsed, &mut Silent);
+    for (((frame, parsed), verdict), ahead) in frames[..count].iter_mut().zip(&parsed).zip(verdicts).zip(&ahead) {
+        let mut walk = Walk { cx, local, port, recent: &recent, ahead, observer: &mut Silent };
+        *verdict = walk_parsed(&mut walk, frame, parsed);
     }
     count
 }

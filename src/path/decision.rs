@@ -3,7 +3,8 @@
 use super::verdict::Reason;
 use crate::flow::Signal;
 use crate::frame::{EmbeddedL4, IcmpError, L4, Packet};
-use crate::units::{Endpoint, Ip, Mac, PortId};
+use crate::naming::{Held, Server};
+use crate::units::{Endpoint, Ip};
 
 /// The conversation that a packet belongs to, from its sender's side, under the names that it carries.
 #[derive(Clone, Copy, Debug)]
@@ -24,28 +25,33 @@ pub(super) enum Kind {
     EchoRequest,
     /// It answers one.
     EchoReply,
+    /// No flow accounts for it.
+    Unrelated,
     /// It is an ICMP error about the flow, which stands here turned round. State is read, never changed.
     Error,
 }
 
 impl Flow {
-    /// The flow of a packet. Errors if no flow accounts for it.
-    #[inline]
-    pub fn of(packet: &Packet) -> Result<Flow, Stop> {
-        let (signal, kind) = match packet.l4 {
-            L4::Tcp { flags, .. } => (Signal::tcp(flags.0), Kind::Own),
-            L4::Udp { .. } | L4::Portless => (Signal::Datagram, Kind::Own),
-            L4::EchoRequest { .. } => (Signal::Datagram, Kind::EchoRequest),
-            L4::EchoReply { .. } => (Signal::Datagram, Kind::EchoReply),
+    /// The flow of a packet.
+    #[inline(always)]
+    pub fn of(packet: &Packet) -> Flow {
+        let own = |src, dst, signal, kind| {
+            let end = |ip, port| Endpoint { proto: packet.proto, ip, port };
+            Flow { src: end(packet.src, src), dst: end(packet.dst, dst), signal, kind }
+        };
+        match packet.l4 {
+            L4::Tcp { src, dst, flags } => own(src, dst, Signal::tcp(flags.0), Kind::Own),
+            L4::Udp { src, dst } => own(src, dst, Signal::Datagram, Kind::Own),
+            L4::Portless => own(0, 0, Signal::Datagram, Kind::Own),
+            L4::EchoRequest { id } => own(id, id, Signal::Datagram, Kind::EchoRequest),
+            L4::EchoReply { id } => own(id, id, Signal::Datagram, Kind::EchoReply),
             L4::IcmpError { embedded, .. } => {
                 // Errors are admitted as mid-connection packets of the flow that they embed.
                 let signal = if embedded.l4 == EmbeddedL4::Tcp { Signal::Segment } else { Signal::Datagram };
-                return Ok(Flow { src: embedded.dst, dst: embedded.src, signal, kind: Kind::Error });
+                Flow { src: embedded.dst, dst: embedded.src, signal, kind: Kind::Error }
             }
-            L4::Icmp { .. } => return Err(Stop::Drop(Reason::IcmpUnrelated)),
-            L4::Later => return Err(Stop::Drop(Reason::Fragment)),
-        };
-        Ok(Flow { src: packet.src_endpoint(), dst: packet.dst_endpoint(), signal, kind })
+            L4::Icmp { .. } | L4::Later => own(0, 0, Signal::Datagram, Kind::Unrelated),
+        }
     }
 
     /// True if this packet opens a TCP connection.
@@ -61,19 +67,21 @@ impl Flow {
 
 /// Where a packet goes and the names that it goes under.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(super) struct Plan<'g> {
     pub src: Endpoint,
     pub dst: Endpoint,
     /// For ICMP errors: the address that the error itself comes from; `src` and `dst` are the flow's.
     pub error_source: Option<Ip>,
-    pub to: To,
+    pub to: To<'g>,
 }
 
 /// The next station.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum To {
-    Container { port: PortId, mac: Mac },
-    Underlay { ip: Ip, mac: Option<Mac> },
+#[derive(Clone, Copy, Debug)]
+pub(super) enum To<'g> {
+    Container(Held),
+    Server(&'g Server),
+    /// Whoever leads to the destination.
+    Outside,
 }
 
 /// Why a packet goes no further, and whether its sender is told.

@@ -5,16 +5,29 @@ use super::observe::{Found, Observer, Step};
 use super::verdict::Reason;
 use super::walk::{Walk, is_martian};
 use crate::frame::IcmpError;
-use crate::naming::{Binding, Inside, Network, Outer, Wire, flow_hash};
-use crate::units::{Endpoint, NetworkId};
+use crate::naming::{Binding, Inside, Network, Outer, Placed, Wire, flow_hash};
+use crate::units::{Endpoint, NetworkId, Proto};
 
 /// A bound destination.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound<'g> {
-    pub binding: &'g Binding,
-    pub wire: Endpoint,
+    pub at: Placed<'g>,
+    /// The port of its wire name.
+    pub wire_port: u16,
     /// The sender called it by its wire name.
     pub by_wire_name: bool,
+}
+
+impl<'g> Bound<'g> {
+    pub fn binding(&self) -> &'g Binding {
+        self.at.binding
+    }
+
+    /// The wire name.
+    #[inline]
+    pub fn wire(&self, proto: Proto) -> Endpoint {
+        Endpoint { proto, ip: self.at.server.ip, port: self.wire_port }
+    }
 }
 
 /// What a destination address turned out to be.
@@ -25,21 +38,36 @@ pub(super) enum Destination<'g> {
 }
 
 /// Finds where `flow` goes that a container of `network` sends.
+#[inline(always)]
 pub(super) fn find<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     own: NetworkId,
     network: &Network,
     flow: &Flow,
 ) -> Result<Destination<'g>, Stop> {
-    let around = walk.cx.around;
-    let hash = flow_hash(flow.src, flow.dst);
+    let names = &walk.cx.names;
+    let lead = if flow.is_error() { names.lead_outer(own, Inside(flow.dst)) } else { walk.ahead.destination };
+    match names.outer_from(lead, own, Inside(flow.dst), || flow_hash(flow.src, flow.dst)) {
+        Outer::Found(at) => Ok(found(walk, own, flow, at)),
+        other => find_further(walk, own, network, flow, other),
+    }
+}
+
+/// The destination has no binding of the sender's own network that would serve: `nearest` says what was found there.
+#[inline(never)]
+fn find_further<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    own: NetworkId,
+    network: &Network,
+    flow: &Flow,
+    nearest: Outer<'g>,
+) -> Result<Destination<'g>, Stop> {
+    let (names, around) = (&walk.cx.names, walk.cx.around);
     let mut bound = false;
     for &id in around.networks.lookups(own) {
-        match walk.cx.names.outer(id, Inside(flow.dst), hash) {
-            Outer::Found { binding, wire: Wire(wire) } => {
-                inside_step(walk, id, flow.dst, Found::Binding { name: wire, server: wire.ip });
-                return Ok(Destination::Bound(Bound { binding, wire, by_wire_name: false }));
-            }
+        let hash = || flow_hash(flow.src, flow.dst);
+        match if id == own { nearest } else { names.outer(id, Inside(flow.dst), hash) } {
+            Outer::Found(at) => return Ok(found(walk, id, flow, at)),
             Outer::NoReplica => {
                 inside_step(walk, id, flow.dst, Found::NoReplica);
                 return Err(Stop::Refuse { reason: Reason::NoReplica, bound: true });
@@ -63,6 +91,18 @@ pub(super) fn find<'g, O: Observer>(
     outside(walk, network, flow)
 }
 
+#[inline(always)]
+fn found<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    network: NetworkId,
+    flow: &Flow,
+    at: Placed<'g>,
+) -> Destination<'g> {
+    let Wire(wire) = at.wire_of(flow.dst.proto, flow.dst.port);
+    inside_step(walk, network, flow.dst, Found::Binding { name: wire, server: wire.ip });
+    Destination::Bound(Bound { at, wire_port: wire.port, by_wire_name: false })
+}
+
 fn inside_step<O: Observer>(walk: &mut Walk<'_, '_, O>, network: NetworkId, name: Endpoint, found: Found) {
     walk.step(Step::InsideName { network, name, found });
 }
@@ -79,14 +119,14 @@ fn by_wire_name<'g, O: Observer>(
     let around = walk.cx.around;
     let owned = !flow.dst.proto.has_ports() || around.owned.contains(flow.dst.port);
     if owned && flow.kind != Kind::EchoRequest {
-        if let Some(inner) = walk.cx.names.inner(Wire(flow.dst)) {
-            let Inside(inside) = inner.inside;
+        if let Some(at) = walk.cx.names.inner(Wire(flow.dst)) {
+            let Inside(inside) = at.inside_of(flow.dst.proto, flow.dst.port);
             walk.step(Step::WireName { name: flow.dst, found: Found::Binding { name: inside, server: flow.dst.ip } });
-            let binding = inner.binding;
+            let binding = at.binding;
             let hairpin = binding.network() == own && binding.ip() == flow.src.ip;
             let peer = binding.network() != own && around.networks.reachable(binding.network(), own);
             if binding.is_block() && (hairpin || peer) && !flow.opens() {
-                return Ok(Destination::Bound(Bound { binding, wire: flow.dst, by_wire_name: true }));
+                return Ok(Destination::Bound(Bound { at, wire_port: flow.dst.port, by_wire_name: true }));
             }
             return Err(Stop::Refuse { reason: Reason::NetworkDenied, bound: false });
         }

@@ -12,7 +12,12 @@ use crate::frame::{IcmpError, L4, Packet};
 use crate::units::{Endpoint, NetworkId};
 
 /// Decides what becomes of a packet that came from behind an access port.
-pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, access: &Access, packet: &Packet) -> Result<Plan, Stop> {
+#[inline(always)]
+pub(super) fn decide<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    access: &Access,
+    packet: &Packet,
+) -> Result<Plan<'g>, Stop> {
     let own = access.network;
     let network = walk.cx.around.networks.get(own).ok_or(Stop::Drop(Reason::NetworkDenied))?;
     let (handle, container) = holder::identify(walk, access, packet.eth_src, packet.src).map_err(Stop::Drop)?;
@@ -29,31 +34,35 @@ pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, access: &Access, p
     if let L4::EchoRequest { .. } = packet.l4 {
         answer_inside_echo(walk, own, packet)?;
     }
-    let flow = Flow::of(packet)?;
+    let flow = Flow::of(packet);
     // A container speaks of what it was sent itself, to the one who sent it. No echo request ever reaches a container,
     // so it has none to reply to.
     let is_of_flow = (flow.src.ip, flow.dst.ip) == (packet.src, packet.dst);
-    if flow.is_error() && !is_of_flow || flow.kind == Kind::EchoReply {
+    if flow.is_error() && !is_of_flow || matches!(flow.kind, Kind::EchoReply | Kind::Unrelated) {
         return Err(Stop::Drop(Reason::IcmpUnrelated));
     }
     let destination = destination::find(walk, own, network, &flow)?;
     let source = source::name(walk, own, (handle, container), &flow, &destination)?;
     match destination {
         Destination::Bound(to) => {
-            let server = walk.cx.names.server_of(to.binding).ok_or(Stop::Drop(Reason::NoBinding))?;
+            let server = to.at.server;
             if server.local {
                 let from = Sender::Bound { binding: source.binding, wire: source.name };
                 return arrival::deliver(walk, packet, &flow, &from, &to);
             }
-            Ok(leave(walk, &flow, source.name, to.wire, To::Underlay { ip: server.ip, mac: server.mac }))
+            Ok(leave(walk, &flow, source.name, to.wire(flow.dst.proto), To::Server(server)))
         }
-        Destination::Outside => {
-            Ok(leave(walk, &flow, source.name, flow.dst, To::Underlay { ip: flow.dst.ip, mac: None }))
-        }
+        Destination::Outside => Ok(leave(walk, &flow, source.name, flow.dst, To::Outside)),
     }
 }
 
-fn leave<O: Observer>(walk: &mut Walk<'_, '_, O>, flow: &Flow, src: Endpoint, dst: Endpoint, to: To) -> Plan {
+fn leave<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    flow: &Flow,
+    src: Endpoint,
+    dst: Endpoint,
+    to: To<'g>,
+) -> Plan<'g> {
     // An echo has one identifier, and it is the asking side's.
     let dst = if flow.src.proto.is_echo() { Endpoint { port: src.port, ..dst } } else { dst };
     walk.step(Step::DestinationBecomes { name: dst });

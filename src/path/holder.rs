@@ -9,6 +9,7 @@ use crate::units::{Ip, Mac, PortId};
 
 /// Identifies the container that sends as (`mac`, `ip`). The first port to show a pair that is bound to this server
 /// holds it until the port goes down; anything else is spoofed.
+#[inline(always)]
 pub(super) fn identify<'g, O>(
     walk: &Walk<'_, 'g, O>,
     access: &Access,
@@ -25,7 +26,7 @@ pub(super) fn identify<'g, O>(
         return Err(Reason::SpoofedSource);
     }
     match container.held_by() {
-        Some((port, _)) if port == walk.port => Ok(found),
+        Some(held) if held.port() == walk.port => Ok(found),
         Some(_) => Err(Reason::HeldElsewhere),
         None if walk.cx.dry_run => Ok(found),
         None if container.hold(walk.port, mac) => Ok(found),

@@ -7,11 +7,12 @@ use super::observe::{Found, Observer, Step};
 use super::verdict::Reason;
 use super::walk::{Walk, is_martian, is_multicast};
 use crate::frame::{IcmpError, Packet};
-use crate::naming::{Inside, Wire};
+use crate::naming::{Inside, Lead, Wire};
 use crate::units::{Endpoint, NetworkId};
 
 /// Decides what becomes of a packet that came by the uplink.
-pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, packet: &Packet) -> Result<Plan, Stop> {
+#[inline(always)]
+pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packet) -> Result<Plan<'g>, Stop> {
     if is_multicast(packet.dst) {
         return Err(Stop::Drop(Reason::Multicast));
     }
@@ -21,39 +22,59 @@ pub(super) fn decide<O: Observer>(walk: &mut Walk<'_, '_, O>, packet: &Packet) -
     if packet.ttl <= 1 {
         return Err(Stop::Error { error: IcmpError::TimeExceeded, reason: Reason::TtlExpired });
     }
-    let flow = Flow::of(packet)?;
-    if flow.is_error() && flow.dst.ip != packet.dst || flow.kind == Kind::EchoRequest {
+    let flow = Flow::of(packet);
+    if flow.is_error() && flow.dst.ip != packet.dst || matches!(flow.kind, Kind::EchoRequest | Kind::Unrelated) {
         return Err(Stop::Drop(Reason::IcmpUnrelated));
     }
-    let Some(inner) = walk.cx.names.inner(Wire(flow.dst)) else {
+    let names = &walk.cx.names;
+    let lead = if flow.is_error() { names.lead_inner(Wire(flow.dst)) } else { walk.ahead.destination };
+    let Some(at) = names.inner_from(lead, Wire(flow.dst)) else {
         walk.step(Step::WireName { name: flow.dst, found: Found::Unknown });
         return Err(Stop::Drop(Reason::NoBinding));
     };
-    let Inside(inside) = inner.inside;
+    let Inside(inside) = at.inside_of(flow.dst.proto, flow.dst.port);
     walk.step(Step::WireName { name: flow.dst, found: Found::Binding { name: inside, server: flow.dst.ip } });
-    if !walk.cx.names.server_of(inner.binding).is_some_and(|server| server.local) {
+    if !at.server.local {
         return Err(Stop::Drop(Reason::NotLocal));
     }
-    let to = Bound { binding: inner.binding, wire: flow.dst, by_wire_name: false };
-    let from = sender(walk, flow.src, inner.binding.network())?;
+    let to = Bound { at, wire_port: flow.dst.port, by_wire_name: false };
+    let lead = if flow.is_error() { walk.cx.names.lead_inner(Wire(flow.src)) } else { walk.ahead.source };
+    let from = sender(walk, lead, flow.src, at.binding.network())?;
     arrival::deliver(walk, packet, &flow, &from, &to)
 }
 
 /// Whose packet it is. Wire names are accepted from known bindings only, nobody out there has an inside address, and
 /// what we send ourselves does not come back.
-fn sender<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, src: Endpoint, receiver: NetworkId) -> Result<Sender<'g>, Stop> {
-    let around = walk.cx.around;
+#[inline(always)]
+fn sender<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    lead: Lead,
+    src: Endpoint,
+    receiver: NetworkId,
+) -> Result<Sender<'g>, Stop> {
     // No container answers echo on the wire: a reply, and its identifier with it, is the server's own.
     let is_echo = src.proto.is_echo();
     // Known names first, as nearly all packets bear one: they need no other lookup.
-    if !is_echo && let Some(inner) = walk.cx.names.inner(Wire(src)) {
-        if walk.cx.names.server_of(inner.binding).is_none_or(|server| server.local) {
+    if !is_echo && let Some(at) = walk.cx.names.inner_from(lead, Wire(src)) {
+        if at.server.local {
             return Err(Stop::Drop(Reason::SpoofedSource));
         }
-        let Inside(inside) = inner.inside;
+        let Inside(inside) = at.inside_of(src.proto, src.port);
         walk.step(Step::WireName { name: src, found: Found::Binding { name: inside, server: src.ip } });
-        return Ok(Sender::Bound { binding: inner.binding, wire: src });
+        return Ok(Sender::Bound { binding: at.binding, wire: src });
     }
+    from_elsewhere(walk, src, receiver)
+}
+
+/// A source that no binding has.
+#[inline(never)]
+fn from_elsewhere<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    src: Endpoint,
+    receiver: NetworkId,
+) -> Result<Sender<'g>, Stop> {
+    let around = walk.cx.around;
+    let is_echo = src.proto.is_echo();
     if let Some(server) = walk.cx.names.server(src.ip) {
         if server.local {
             return Err(Stop::Drop(Reason::SpoofedSource));

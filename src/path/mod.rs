@@ -15,6 +15,7 @@
 //! An ICMP error is walked as the flow that it quotes, turned round: `Flow::src` is the quoted destination. It reads state
 //! and never changes it.
 
+mod ahead;
 mod arp;
 mod arrival;
 mod burst;

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 
-use crate::naming::{Binding, Container};
+use crate::flow::Pool;
+use crate::naming::{Binding, Container, Placed};
 use crate::table::Handle;
 use crate::units::{Ip, Mac, Proto};
 
@@ -10,7 +11,8 @@ use crate::units::{Ip, Mac, Proto};
 #[derive(Default)]
 pub(super) struct Recent<'g> {
     sender: Cell<Option<Sender<'g>>>,
-    block: Cell<Option<&'g Binding>>,
+    block: Cell<Option<Placed<'g>>>,
+    pool: Cell<Option<(&'g Binding, Pool)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -22,7 +24,7 @@ struct Sender<'g> {
 
 impl<'g> Recent<'g> {
     /// The container that sends as (MAC, IP): the one before, or what `find` finds.
-    #[inline]
+    #[inline(always)]
     pub fn sender(
         &self,
         mac: Mac,
@@ -41,22 +43,33 @@ impl<'g> Recent<'g> {
 
     /// The client block that `container` sends by from an inside port: the one before, if its inside range covers the
     /// port (no other block of the container does), or what `find` finds.
-    #[inline]
+    #[inline(always)]
     pub fn block(
         &self,
         container: Handle,
         proto: Proto,
         port: u16,
-        find: impl FnOnce() -> Option<&'g Binding>,
-    ) -> Option<&'g Binding> {
-        let covers = |block: &&Binding| {
-            block.container() == container && block.inside_ports().contains(port) && block.proto().serves(proto)
-        };
-        match self.block.get().filter(covers) {
-            Some(block) => Some(block),
-            None => {
+        find: impl FnOnce() -> Option<Placed<'g>>,
+    ) -> Option<Placed<'g>> {
+        if let Some(last) = self.block.get() {
+            let block = last.binding;
+            if block.container() == container && block.inside_ports().contains(port) && block.proto().serves(proto) {
+                return Some(last);
+            }
+        }
+        let found = find()?;
+        self.block.set(Some(found));
+        Some(found)
+    }
+
+    /// The ports of `block` that translation uses: those of before, or what `find` finds.
+    #[inline(always)]
+    pub fn pool(&self, block: &'g Binding, find: impl FnOnce() -> Option<Pool>) -> Option<Pool> {
+        match self.pool.get() {
+            Some((of, pool)) if std::ptr::eq(of, block) => Some(pool),
+            _ => {
                 let found = find()?;
-                self.block.set(Some(found));
+                self.pool.set(Some((block, found)));
                 Some(found)
             }
         }

@@ -8,7 +8,7 @@ use super::verdict::Reason;
 use super::walk::Walk;
 use crate::flow::{Pool, Refused, Side};
 use crate::frame::IcmpError;
-use crate::naming::{Binding, Container, Public, Wire};
+use crate::naming::{Binding, Container, Placed, Public, Wire};
 use crate::table::Handle;
 use crate::units::{Endpoint, NetworkId, Proto};
 
@@ -21,6 +21,7 @@ pub(super) struct Source<'g> {
 
 /// Names the source of `flow`. A service binding's own name comes before the block; towards the outside only if it is
 /// public. A connection's first packet through a default-mode block makes its translation entry here.
+#[inline(always)]
 pub(super) fn name<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     own: NetworkId,
@@ -30,8 +31,9 @@ pub(super) fn name<'g, O: Observer>(
 ) -> Result<Source<'g>, Stop> {
     let (remote, side) = match to {
         Destination::Outside => (flow.dst, Some(Side::Outside)),
-        Destination::Bound(bound) if bound.binding.network() == own => (bound.wire, None),
-        Destination::Bound(bound) => (bound.wire, Some(Side::Peers)),
+        Destination::Bound(bound) => {
+            (bound.wire(flow.dst.proto), (bound.binding().network() != own).then_some(Side::Peers))
+        }
     };
     match of_service(walk, container, flow, side)? {
         Some(source) => Ok(source),
@@ -39,6 +41,7 @@ pub(super) fn name<'g, O: Observer>(
     }
 }
 
+#[inline(always)]
 fn of_service<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     (handle, container): (Handle, &'g Container),
@@ -48,7 +51,8 @@ fn of_service<'g, O: Observer>(
     let names = &walk.cx.names;
     let Endpoint { proto, port, .. } = flow.src;
     let Some(binding) = names.source_service(handle, container, proto, port) else { return Ok(None) };
-    let Some(Wire(wire)) = names.wire_of(binding, proto, port) else { return Ok(None) };
+    let Some(at) = names.placed(binding) else { return Ok(None) };
+    let Wire(wire) = at.wire_of(proto, port);
     let (name, how) = if side == Some(Side::Outside) {
         let Some(Public(public)) = names.public_name(binding, proto) else { return Ok(None) };
         (public, SourceName::Public)
@@ -60,6 +64,7 @@ fn of_service<'g, O: Observer>(
     Ok(Some(Source { name, binding }))
 }
 
+#[inline(always)]
 fn of_block<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     handle: Handle,
@@ -70,13 +75,15 @@ fn of_block<'g, O: Observer>(
     let prohibited = |reason| Stop::Error { error: IcmpError::AdminProhibited, reason };
     let Endpoint { proto, port, .. } = flow.src;
     let names = &walk.cx.names;
-    let found = walk.recent.block(handle, proto, port, || names.source_block(handle, proto, port));
-    let named = found.and_then(|binding| Some((binding, names.wire_of(binding, proto, port)?)));
-    let Some((binding, Wire(arithmetic))) = named else { return Err(prohibited(Reason::NoClientBlock)) };
+    let find = || names.source_block(handle, proto, port).and_then(|binding| names.placed(binding));
+    let Some(at) = walk.recent.block(handle, proto, port, find) else {
+        return Err(prohibited(Reason::NoClientBlock));
+    };
+    let (binding, Wire(arithmetic)) = (at.binding, at.wire_of(proto, port));
     let (name, how) = if passes_native(binding, port) {
         (arithmetic, SourceName::NativeBlock)
     } else {
-        let port = translated(walk, binding, flow, remote)?;
+        let port = translated(walk, at, flow, remote)?;
         (Endpoint { port, ..arithmetic }, SourceName::Translated)
     };
     let slot = not_resting(walk, name)?;
@@ -88,13 +95,13 @@ fn of_block<'g, O: Observer>(
 }
 
 /// The block's port that the connection has, or gets now. An error gets none.
-fn translated<O: Observer>(
-    walk: &Walk<'_, '_, O>,
-    binding: &Binding,
+fn translated<'g, O: Observer>(
+    walk: &Walk<'_, 'g, O>,
+    at: Placed<'g>,
     flow: &Flow,
     remote: Endpoint,
 ) -> Result<u16, Stop> {
-    let pool = pool(walk, binding).ok_or(Stop::Drop(Reason::NoClientBlock))?;
+    let pool = walk.recent.pool(at.binding, || pool(walk, at)).ok_or(Stop::Drop(Reason::NoClientBlock))?;
     let (state, port, now) = (walk.cx.state, flow.src.port, walk.cx.now);
     if flow.is_error() {
         return state.peek_out(&pool, port, &remote, now).ok_or(Stop::Drop(Reason::NoEntry));
@@ -116,14 +123,14 @@ fn translated<O: Observer>(
 }
 
 /// The part of a block that translated connections use.
-pub(super) fn pool<O>(walk: &Walk<'_, '_, O>, binding: &Binding) -> Option<Pool> {
-    let names = &walk.cx.names;
-    let server = names.server_of(binding)?;
-    walk.cx.state.pool(server.ip, binding.wire_ports(), binding.is_native(), names.owner(binding))
+pub(super) fn pool<O>(walk: &Walk<'_, '_, O>, at: Placed<'_>) -> Option<Pool> {
+    let Placed { binding, server } = at;
+    walk.cx.state.pool(server.ip, binding.wire_ports(), binding.is_native(), walk.cx.names.owner(binding))
 }
 
 /// True if packets of this inside port pass the block as they are: the first 7/8 of a native one, which the
 /// container's local port range has been set to.
+#[inline(always)]
 pub(super) fn passes_native(binding: &Binding, inside_port: u16) -> bool {
     let ports = binding.inside_ports();
     let translated = ports.count() >> 3;

@@ -1,5 +1,6 @@
 //! The walk of a packet: parse, look up, decide, rewrite, send.
 
+use super::ahead::Ahead;
 use super::decision::{Plan, Stop, To};
 use super::observe::{Observer, Step};
 use super::port::{Port, Role, Surroundings};
@@ -30,6 +31,7 @@ pub(super) struct Walk<'w, 'g, O> {
     pub local: &'w mut WorkerState,
     pub port: PortId,
     pub recent: &'w Recent<'g>,
+    pub ahead: &'w Ahead,
     pub observer: &'w mut O,
 }
 
@@ -49,25 +51,26 @@ pub fn walk<O: Observer>(
     observer: &mut O,
 ) -> Verdict {
     let parsed = frame::parse(frame);
-    walk_parsed(cx, local, port, &Recent::default(), frame, &parsed, observer)
+    let ahead = match (cx.around.port(port), &parsed) {
+        (Some(own), Ok(Parsed::Ip(packet))) => Ahead::begin(cx, &own.role, packet),
+        _ => Ahead::default(),
+    };
+    let mut walk = Walk { cx, local, port, recent: &Recent::default(), ahead: &ahead, observer };
+    walk_parsed(&mut walk, frame, &parsed)
 }
 
-/// As [`walk`], of a frame that has been parsed before; `recent` is of this view and this port.
-pub(super) fn walk_parsed<'g, O: Observer>(
-    cx: &Context<'g>,
-    local: &mut WorkerState,
-    port: PortId,
-    recent: &Recent<'g>,
+/// The walk of a frame that has been parsed.
+#[inline(always)]
+pub(super) fn walk_parsed<O: Observer>(
+    walk: &mut Walk<'_, '_, O>,
     frame: &mut Frame<'_>,
     parsed: &Result<Parsed, frame::Malformed>,
-    observer: &mut O,
 ) -> Verdict {
-    let mut walk = Walk { cx, local, port, recent, observer };
-    let verdict = match (cx.around.port(port), parsed) {
+    let verdict = match (walk.cx.around.port(walk.port), parsed) {
         (None, _) => Verdict::Drop(Reason::NoPort),
         (Some(_), Err(why)) => Verdict::Drop((*why).into()),
-        (Some(own), Ok(Parsed::Ip(packet))) => ip(&mut walk, own, frame, packet),
-        (Some(own), Ok(Parsed::Arp(arp))) => arp::answer(&mut walk, own, frame, arp),
+        (Some(own), Ok(Parsed::Ip(packet))) => ip(walk, own, frame, packet),
+        (Some(own), Ok(Parsed::Arp(arp))) => arp::answer(walk, own, frame, arp),
         (Some(_), Ok(Parsed::Other { .. })) => Verdict::Drop(Reason::NotIp),
     };
     walk.step(Step::Decided(verdict));
@@ -91,59 +94,94 @@ fn ip<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>
     if packet.fragment != Fragment::Whole {
         return Verdict::Drop(Reason::Fragment);
     }
-    let decision = match &own.role {
-        Role::Access(access) => egress::decide(walk, access, packet),
-        Role::Uplink { .. } | Role::External => ingress::decide(walk, packet),
-    };
-    match decision.and_then(|plan| on_the_way(walk, packet, plan)) {
-        Ok((plan, out)) => send(walk, frame, packet, &plan, &out),
+    match &own.role {
+        Role::Access(access) => {
+            let decision = egress::decide(walk, access, packet);
+            conclude(walk, frame, packet, decision)
+        }
+        Role::Uplink { .. } | Role::External => {
+            let decision = ingress::decide(walk, packet);
+            conclude(walk, frame, packet, decision)
+        }
+    }
+}
+
+#[inline(always)]
+fn conclude<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    decision: Result<Plan<'g>, Stop>,
+) -> Verdict {
+    match decision.and_then(|plan| send(walk, frame, packet, &plan)) {
+        Ok(verdict) => verdict,
         Err(stop) => reply::carry_out(walk, frame, packet, stop),
     }
 }
 
-/// The port that a packet leaves by, and the MAC that it leaves for.
-struct Out<'g> {
-    id: PortId,
-    port: &'g Port,
-    hop: NextHop,
-}
-
-/// Finds the way out and whether the packet fits it.
-fn on_the_way<'g, O: Observer>(
+/// Sends a packet on its way, whose next station is mostly known.
+#[inline(always)]
+fn send<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
-    packet: &Packet,
-    plan: Plan,
-) -> Result<(Plan, Out<'g>), Stop> {
-    let around = walk.cx.around;
-    let (id, hop) = match plan.to {
-        To::Container { port, mac } => (port, NextHop::Ready { mac, uplink: None, mtu: None }),
-        To::Underlay { ip, mac } => {
-            let uplink = around.uplink.ok_or(Stop::Drop(Reason::NoUplink))?;
-            let hop = walk.cx.hops.resolve(ip, mac);
-            walk.step(Step::NextHop { ip, mac: if let NextHop::Ready { mac, .. } = hop { Some(mac) } else { None } });
-            (uplink, hop)
-        }
-    };
-    let port = around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
-    let mtu = match hop {
-        NextHop::Ready { mtu: Some(of_route), .. } => port.mtu.min(u32::from(of_route)),
-        _ => port.mtu,
-    };
-    if packet.ip_len() > mtu {
-        return Err(Stop::too_big(packet, mtu));
-    }
-    Ok((plan, Out { id, port, hop }))
-}
-
-fn send<O: Observer>(
-    walk: &mut Walk<'_, '_, O>,
     frame: &mut Frame<'_>,
     packet: &Packet,
-    plan: &Plan,
-    out: &Out<'_>,
-) -> Verdict {
-    let atomic = packet.dont_fragment || !packet.src.is_v4();
-    let to_underlay = matches!(plan.to, To::Underlay { .. });
+    plan: &Plan<'g>,
+) -> Result<Verdict, Stop> {
+    let (id, mac) = match plan.to {
+        To::Container(held) => (held.port(), held.mac()),
+        To::Server(server) => match (server.mac, walk.cx.around.uplink) {
+            (Some(mac), Some(uplink)) => {
+                walk.step(Step::NextHop { ip: server.ip, mac: Some(mac) });
+                (uplink, mac)
+            }
+            _ => return by_route(walk, frame, packet, plan, server.ip),
+        },
+        To::Outside => return by_route(walk, frame, packet, plan, plan.dst.ip),
+    };
+    let port = walk.cx.around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
+    must_fit(packet, port.mtu)?;
+    rewrite(walk, frame, packet, plan);
+    frame::set_macs(frame, mac, port.mac);
+    Ok(Verdict::Forward { port: id })
+}
+
+/// Sends a packet to the station that the routes and neighbours lead to.
+#[inline(never)]
+fn by_route<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    plan: &Plan<'g>,
+    towards: Ip,
+) -> Result<Verdict, Stop> {
+    let uplink = walk.cx.around.uplink.ok_or(Stop::Drop(Reason::NoUplink))?;
+    let hop = walk.cx.hops.resolve(towards, None);
+    let (mac, route_mtu) = match hop {
+        NextHop::Ready { mac, mtu, .. } => (Some(mac), mtu),
+        NextHop::Unresolved { .. } | NextHop::NoRoute => (None, None),
+    };
+    walk.step(Step::NextHop { ip: towards, mac });
+    let port = walk.cx.around.port(uplink).ok_or(Stop::Drop(Reason::NoPort))?;
+    must_fit(packet, route_mtu.map_or(port.mtu, |mtu| port.mtu.min(u32::from(mtu))))?;
+    rewrite(walk, frame, packet, plan);
+    frame::set_macs(frame, mac.unwrap_or(Mac::ZERO), port.mac);
+    Ok(match hop {
+        NextHop::Ready { .. } => Verdict::Forward { port: uplink },
+        NextHop::Unresolved { hop } => Verdict::Hold { port: uplink, hop },
+        NextHop::NoRoute => Verdict::Drop(Reason::NoRoute),
+    })
+}
+
+#[inline(always)]
+fn must_fit(packet: &Packet, mtu: u32) -> Result<(), Stop> {
+    if packet.ip_len() > mtu { Err(Stop::too_big(packet, mtu)) } else { Ok(()) }
+}
+
+/// Writes the names of the plan, and all that goes with them.
+#[inline(always)]
+fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet, plan: &Plan<'_>) {
+    let atomic = packet.dont_fragment || !packet.is_v4();
+    let to_underlay = !matches!(plan.to, To::Container(_));
     let ip_id = (to_underlay && !atomic).then(|| walk.local.next_ident(plan.src.ip, plan.dst.ip, packet.proto));
     let headers = Rewrite {
         src: Some((plan.src.ip, plan.src.port)),
@@ -162,17 +200,6 @@ fn send<O: Observer>(
         }
     };
     walk.step(Step::Rewritten { ttl: packet.ttl - 1, ip_id, checksum });
-    match out.hop {
-        NextHop::Ready { mac, .. } => {
-            frame::set_macs(frame, mac, out.port.mac);
-            Verdict::Forward { port: out.id }
-        }
-        NextHop::Unresolved { hop } => {
-            frame::set_macs(frame, Mac::ZERO, out.port.mac);
-            Verdict::Hold { port: out.id, hop }
-        }
-        NextHop::NoRoute => Verdict::Drop(Reason::NoRoute),
-    }
 }
 
 /// The answer that went out by the port that the frame came in by.

@@ -99,12 +99,35 @@ impl<T: Record, const N: usize> Table<T, N> {
         self.indexes[index].buckets().prefetch(hash);
     }
 
-    /// Second stage: reads the bucket and asks for the record that `hash` most likely leads to.
+    /// Second stage: reads the bucket and asks for the record that `hash` most likely leads to. Gives its handle, for
+    /// [`Table::find_from`].
     #[inline(always)]
-    pub fn prefetch_record(&self, index: usize, hash: u64, _at: &Snapshot<'_>) {
-        if let Some(handle) = self.indexes[index].buckets().likely(hash) {
+    pub fn prefetch_record(&self, index: usize, hash: u64, _at: &Snapshot<'_>) -> Option<Handle> {
+        let likely = self.indexes[index].buckets().likely(hash);
+        if let Some(handle) = likely {
             self.prefetch_handle(handle);
         }
+        likely
+    }
+
+    /// As [`Table::find`], by way of the record that is likely to be it: the bucket is not read again.
+    #[inline(always)]
+    pub fn find_from<'g>(
+        &'g self,
+        likely: Option<Handle>,
+        index: usize,
+        hash: u64,
+        at: &Snapshot<'g>,
+        mut is_it: impl FnMut(&T) -> bool,
+    ) -> Option<(Handle, &'g T)> {
+        self.assert_timeline(at.timeline());
+        if let Some(handle) = likely
+            && let Some(record) = self.visible(handle, at.version())
+            && is_it(record)
+        {
+            return Some((handle, record));
+        }
+        self.find_at(index, hash, at.version(), is_it)
     }
 
     /// Asks for the record of a handle, such as another record names.

@@ -20,12 +20,16 @@ impl Proto {
     pub const SCTP: Proto = Proto(132);
 
     /// True for the protocols whose endpoints have ports: TCP, UDP and ICMP echo (its identifier is the port).
+    #[inline]
     #[must_use]
-    pub fn has_ports(self) -> bool {
-        matches!(self, Proto::TCP | Proto::UDP) || self.is_echo()
+    pub const fn has_ports(self) -> bool {
+        // One test of a bit instead of four comparisons.
+        const THEY: u64 = 1 << Proto::TCP.0 | 1 << Proto::UDP.0 | 1 << Proto::ICMP.0 | 1 << Proto::ICMPV6.0;
+        self.0 < 64 && THEY >> self.0 & 1 == 1
     }
 
     /// True for ICMP of either family, whose echo messages are the only ones with an endpoint.
+    #[inline]
     #[must_use]
     pub fn is_echo(self) -> bool {
         matches!(self, Proto::ICMP | Proto::ICMPV6)
@@ -89,18 +93,21 @@ pub struct PortRange {
 
 impl PortRange {
     /// True if `port` lies in the range.
+    #[inline]
     #[must_use]
     pub fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
     }
 
     /// How many ports: 1 to 65536.
+    #[inline]
     #[must_use]
     pub fn count(self) -> u32 {
         u32::from(self.last) - u32::from(self.first) + 1
     }
 
     /// The exponent, if the range is an aligned power of two: 256 ports from a multiple of 256 give 8.
+    #[inline]
     #[must_use]
     pub fn aligned_log2(self) -> Option<u8> {
         let count = self.count();

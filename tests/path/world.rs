@@ -177,7 +177,7 @@ impl World {
             }
         }
         for (_, container) in names.all_containers() {
-            if let Some((port, mac)) = container.held_by() {
+            if let Some((port, mac)) = container.held_by().map(|held| (held.port(), held.mac())) {
                 let network = self.assembly.around.networks.name(container.network());
                 facts.push(format!("{network} {mac} {} behind {}", container.ip(), self.port_name(port)));
             }

@@ -1,0 +1,42 @@
+//! Lookups that a burst begins for all of its packets before it finishes any.
+
+use super::port::Role;
+use super::walk::Context;
+use crate::frame::Packet;
+use crate::naming::{Inside, Lead, Wire};
+
+/// The lookups of one packet's own names. An ICMP error is about other names: it takes none of these.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ahead {
+    pub destination: Lead,
+    /// From the underlay only: behind an access port there is mostly one sender.
+    pub source: Lead,
+}
+
+impl Ahead {
+    /// Asks for the buckets.
+    #[inline(always)]
+    pub fn begin(cx: &Context<'_>, role: &Role, packet: &Packet) -> Ahead {
+        match role {
+            Role::Access(access) => {
+                let destination = cx.names.lead_outer(access.network, Inside(packet.dst_endpoint()));
+                Ahead { destination, source: Lead::default() }
+            }
+            Role::Uplink { .. } | Role::External => Ahead {
+                destination: cx.names.lead_inner(Wire(packet.dst_endpoint())),
+                source: cx.names.lead_inner(Wire(packet.src_endpoint())),
+            },
+        }
+    }
+
+    /// Asks for the records.
+    #[inline(always)]
+    pub fn follow(&mut self, cx: &Context<'_>, role: &Role) {
+        if let Role::Access(_) = role {
+            cx.names.follow_outer(&mut self.destination);
+        } else {
+            cx.names.follow_inner(&mut self.destination);
+            cx.names.follow_inner(&mut self.source);
+        }
+    }
+}
