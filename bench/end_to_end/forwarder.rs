@@ -1,5 +1,6 @@
 //! What is compared.
 
+use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Stdio};
@@ -7,14 +8,28 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::bare;
 use crate::stage::Stage;
+use crate::traffic::{SERVICES, service_ip};
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The engine, with its full rewrite.
     Sixway,
+    /// Our own driver without an engine ([`bare`]): moves frames, touches no byte.
+    Bare,
     /// `dpdk-testpmd --forward-mode=io` over its own AF_XDP driver: moves frames, touches no byte.
     Testpmd,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Sixway => "sixway",
+            Kind::Bare => "the bare forwarder",
+            Kind::Testpmd => "testpmd",
+        })
+    }
 }
 
 /// A running forwarder on core 1.
@@ -30,13 +45,22 @@ impl<'a> Forwarder<'a> {
     pub fn start(kind: Kind, stage: &'a Stage) -> Forwarder<'a> {
         match kind {
             Kind::Sixway => start_sixway(stage),
+            Kind::Bare => start_bare(stage),
             Kind::Testpmd => start_testpmd(stage),
         }
     }
 
+    /// CPU time that its threads have had so far, in nanoseconds. Softirqs that ran on their time are in it.
+    pub fn cpu_ns(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("our own child");
+        let of = |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        let times = tasks.flatten().map(of).filter_map(|stat| stat.split(' ').next()?.parse::<u64>().ok());
+        times.sum()
+    }
+
     /// Ends it and takes its XDP programs away.
     pub fn end(mut self) {
-        let signal = if self.kind == Kind::Sixway { Signal::TERM } else { Signal::INT };
+        let signal = if self.kind == Kind::Testpmd { Signal::INT } else { Signal::TERM };
         kill_process(Pid::from_child(&self.child), signal).expect("our own child");
         self.child.wait().expect("our own child");
         if self.kind == Kind::Sixway {
@@ -84,10 +108,8 @@ mac = "02:42:0a:00:00:01"
 network = "blue"
 "#
     );
-    let mapping = "blue udp 02:00:00:00:00:02 192.168.50.2:20482       02:42:0a:00:00:0a 10.0.0.10:7\n\
-                   blue any 02:00:00:00:00:01 192.168.50.1:32768-40959 02:42:0a:00:00:01 10.0.0.1:* native\n";
     fs::write(stage.dir.join("sixway.toml"), config).expect("a file");
-    fs::write(stage.dir.join("mapping.sixway"), mapping).expect("a file");
+    fs::write(stage.dir.join("mapping.sixway"), mapping()).expect("a file");
     let socket = stage.dir.join("control.sock");
     let _ = fs::remove_file(&socket);
     let log = fs::File::create(stage.dir.join("log")).expect("a file");
@@ -102,6 +124,27 @@ network = "blue"
         std::thread::sleep(Duration::from_millis(5));
     }
     Forwarder { kind: Kind::Sixway, child, _stdin: None, stage }
+}
+
+/// alice's client block, and a service of each of her peers on the far server.
+fn mapping() -> String {
+    let block = "blue any 02:00:00:00:00:01 192.168.50.1:32768-40959 02:42:0a:00:00:01 10.0.0.1:* native\n".to_owned();
+    (0..SERVICES).fold(block, |text, n| {
+        let (ip, port, [high, low]) = (service_ip(n), 20480 + n, (n as u16).to_be_bytes());
+        text + &format!("blue udp 02:00:00:00:00:02 192.168.50.2:{port} 02:42:0a:01:{high:02x}:{low:02x} {ip}:7\n")
+    })
+}
+
+/// This program again, told to be the bare forwarder.
+fn start_bare(stage: &Stage) -> Forwarder<'_> {
+    let program = std::env::current_exe().expect("a path");
+    let mut command = stage.server.command(&program.to_string_lossy());
+    command.args(["bare", "veth-c", "eth1"]).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let said = lines.next().and_then(Result::ok);
+    assert_eq!(said.as_deref(), Some(bare::READY), "the bare forwarder forwards");
+    Forwarder { kind: Kind::Bare, child, _stdin: None, stage }
 }
 
 fn start_testpmd(stage: &Stage) -> Forwarder<'_> {

@@ -31,16 +31,9 @@ pub struct Run {
     /// Packets that reached the sink, in millions a second.
     pub mpps: f64,
     /// Share of the time that the generator's core was idle.
-    generator_idle: f64,
-    /// Time of the forwarder's core for each packet that arrived.
-    nanoseconds: f64,
-}
-
-impl fmt::Display for Run {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let idle = self.generator_idle * 100.0;
-        write!(f, "generator idle {idle:.0}%, {:.0} ns of core 1 a packet", self.nanoseconds)
-    }
+    pub generator_idle: f64,
+    /// CPU time of the forwarder for each packet that arrived, in nanoseconds.
+    pub cpu_ns: f64,
 }
 
 /// A container, a server and a far server.
@@ -84,18 +77,15 @@ impl Stage {
         let forwarder = Forwarder::start(kind, self);
         let mut traffic = Traffic::load(&self.container, &self.far, sink);
         traffic.send(PACKETS / 20); // caches, neighbours, state
-        let (before, ticks) = (traffic.arrived(), [cpu_ticks(0), cpu_ticks(1)]);
+        let (before, ticks, cpu) = (traffic.arrived(), cpu_ticks(0), forwarder.cpu_ns());
         let elapsed = traffic.send(PACKETS);
+        let (cpu, now) = (forwarder.cpu_ns() - cpu, cpu_ticks(0));
         let arrived = traffic.arrived() - before;
-        let idle = |core: usize| {
-            let now = cpu_ticks(core);
-            (now.idle - ticks[core].idle) as f64 / (now.all - ticks[core].all).max(1) as f64
-        };
-        let seconds = elapsed.as_secs_f64();
+        assert!(arrived > 0, "{kind:?} forwarded nothing");
         let run = Run {
-            mpps: arrived as f64 / seconds / 1e6,
-            generator_idle: idle(0),
-            nanoseconds: (1.0 - idle(1)) * seconds * 1e9 / (arrived as f64).max(1.0),
+            mpps: arrived as f64 / elapsed.as_secs_f64() / 1e6,
+            generator_idle: (now.idle - ticks.idle) as f64 / (now.all - ticks.all).max(1) as f64,
+            cpu_ns: cpu as f64 / arrived as f64,
         };
         forwarder.end();
         run

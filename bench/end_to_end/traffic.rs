@@ -1,6 +1,7 @@
 //! The generator and the sink.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,10 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::namespace::Namespace;
 use crate::stage::{Sink, inside};
 
-const FLOWS: u32 = 1024;
+/// Destinations, each the inside name of a binding. Odd, so that every source meets every destination.
+pub const SERVICES: u32 = 999;
+/// Source ports, in alice's block.
+pub const SOURCES: u32 = 1024;
 /// Frames that the kernel keeps in hand: its own default.
 const BATCH: u32 = 64;
 
@@ -35,7 +39,8 @@ impl<'a> Traffic<'a> {
             let mut loaded = EbpfLoader::new()
                 .override_global("packet", &packet(), true)
                 .override_global("interface", &index, true)
-                .override_global("flows", &FLOWS, true)
+                .override_global("sources", &SOURCES, true)
+                .override_global("destinations", &SERVICES, true)
                 .load(&object)
                 .expect("the kernel takes the generator");
             attach(&mut loaded, "pass", "eth0");
@@ -96,10 +101,15 @@ pub fn cpu_ticks(core: usize) -> Ticks {
     Ticks { idle: ticks[3] + ticks[4], all: ticks.iter().sum() }
 }
 
-/// Flow 0: alice's first port to the echo service, 60 bytes.
+/// Inside address of a service: 10.0.1.0 and those that follow.
+pub fn service_ip(n: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 1, 0).to_bits() + n)
+}
+
+/// From alice's first port to the first service, 60 bytes.
 fn packet() -> [u8; 60] {
     let builder = PacketBuilder::ethernet2([2, 0x42, 0x0a, 0, 0, 1], [2, 0, 0, 0, 0, 0x0c])
-        .ipv4([10, 0, 0, 1], [10, 0, 0, 10], 64)
+        .ipv4([10, 0, 0, 1], service_ip(0).octets(), 64)
         .udp(32768, 7);
     let mut frame = Vec::new();
     builder.write(&mut frame, &[0x5a; 18]).expect("it fits");
