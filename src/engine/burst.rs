@@ -1,81 +1,78 @@
 //! A burst of segments through the walk.
 
-use std::array;
+use std::{array, mem};
 
 use crate::afxdp::{Segment, Umem};
 use crate::frame::Frame;
 use crate::path::{BURST, Context, Verdict, WorkerState, walk_burst};
 use crate::units::PortId;
 
-/// What became of one packet of a burst.
+/// What became of the packets of a burst. Kept from burst to burst: filling it anew would cost more than writing the
+/// places that are used.
+pub(super) struct Fates {
+    verdicts: [Verdict; BURST],
+    shapes: [Shape; BURST],
+}
+
+/// The segments of a packet, and the bounds of its first one now.
 #[derive(Clone, Copy)]
-pub(super) struct Fate {
-    pub verdict: Verdict,
+pub(super) struct Shape {
     /// Segments that it came in.
     pub segments: usize,
-    /// Bytes that it came with.
-    pub received: u64,
-    /// Its first segment's bounds now.
     pub start: u16,
     pub len: u16,
     /// Its further segments still belong to it: an answer takes the place of its first one alone.
     pub keeps_rest: bool,
 }
 
-impl Fate {
-    pub const NONE: Fate =
-        Fate { verdict: Verdict::Consume, segments: 0, received: 0, start: 0, len: 0, keeps_rest: false };
+impl Fates {
+    pub fn new() -> Fates {
+        let shape = Shape { segments: 0, start: 0, len: 0, keeps_rest: false };
+        Fates { verdicts: [Verdict::Consume; BURST], shapes: [shape; BURST] }
+    }
+
+    /// The fate of packet `nth`, below [`BURST`].
+    pub fn of(&self, nth: usize) -> (Verdict, Shape) {
+        (self.verdicts[nth], self.shapes[nth])
+    }
+
+    /// Walks the packets of up to [`BURST`] segments that came in by `port`. Returns how many packets they were.
+    pub fn walk(
+        &mut self,
+        cx: &Context<'_>,
+        local: &mut WorkerState,
+        umem: &Umem,
+        port: PortId,
+        segments: &mut [Segment],
+    ) -> usize {
+        let most = segments.len().min(BURST);
+        let mut further: [&[u8]; BURST] = [&[]; BURST];
+        let mut room = &mut further[..];
+        let mut arrived = segments[..most].chunk_by_mut(|before, _| before.more);
+        let mut packets = 0;
+        let mut frames: [Frame<'_>; BURST] = array::from_fn(|nth| {
+            let Some([first, others @ ..]) = arrived.next() else { return Frame::new(&mut [], 0, 0) };
+            packets = nth + 1;
+            self.shapes[nth].segments = 1 + others.len();
+            let (rest, left) = mem::take(&mut room).split_at_mut(others.len());
+            room = left;
+            for (place, segment) in rest.iter_mut().zip(others) {
+                let bounds = bounds(segment);
+                *place = umem.bytes(&mut segment.buffer).get(bounds).unwrap_or_default();
+            }
+            let (start, len) = (usize::from(first.offset), usize::from(first.len));
+            Frame::with_rest(umem.bytes(&mut first.buffer), start, len, rest)
+        });
+        walk_burst(cx, local, port, &mut frames[..packets], &mut self.verdicts[..packets]);
+        for (shape, frame) in self.shapes.iter_mut().zip(&frames[..packets]) {
+            (shape.start, shape.len) = (frame.start() as u16, frame.len() as u16);
+            shape.keeps_rest = !frame.rest().is_empty();
+        }
+        packets
+    }
 }
 
-/// Walks the packets of up to [`BURST`] segments that came in by `port`. Returns how many packets they were.
-pub(super) fn walk(
-    cx: &Context<'_>,
-    local: &mut WorkerState,
-    umem: &Umem,
-    port: PortId,
-    segments: &mut [Segment],
-    fates: &mut [Fate; BURST],
-) -> usize {
-    struct Head<'a> {
-        chunk: &'a mut [u8],
-        start: usize,
-        len: usize,
-        /// Where its further segments are in `rest`.
-        from: usize,
-        to: usize,
-    }
-    let mut heads: [Head<'_>; BURST] = array::from_fn(|_| Head { chunk: &mut [], start: 0, len: 0, from: 0, to: 0 });
-    let mut rest: [&[u8]; BURST] = [&[]; BURST];
-    let (mut packets, mut rests, mut goes_on) = (0, 0, false);
-    for segment in segments.iter_mut().take(BURST) {
-        let (start, len) = (usize::from(segment.offset), usize::from(segment.len));
-        let more = segment.more;
-        let chunk = umem.bytes(&mut segment.buffer);
-        if goes_on {
-            rest[rests] = chunk.get(start..start + len).unwrap_or_default();
-            rests += 1;
-            heads[packets - 1].to = rests;
-        } else {
-            heads[packets] = Head { chunk, start, len, from: rests, to: rests };
-            packets += 1;
-        }
-        goes_on = more;
-    }
-    let rest = &rest;
-    let mut frames: [Frame<'_>; BURST] = heads.map(|head| {
-        Frame::with_rest(head.chunk, head.start, head.len, rest.get(head.from..head.to).unwrap_or_default())
-    });
-    for (fate, frame) in fates.iter_mut().zip(&frames[..packets]) {
-        fate.segments = 1 + frame.rest().len();
-        fate.received = frame.total_len() as u64;
-    }
-    let mut verdicts = [Verdict::Consume; BURST];
-    walk_burst(cx, local, port, &mut frames[..packets], &mut verdicts[..packets]);
-    for ((fate, frame), verdict) in fates.iter_mut().zip(&frames[..packets]).zip(verdicts) {
-        fate.verdict = verdict;
-        fate.start = frame.start() as u16;
-        fate.len = frame.len() as u16;
-        fate.keeps_rest = !frame.rest().is_empty();
-    }
-    packets
+fn bounds(segment: &Segment) -> std::ops::Range<usize> {
+    let start = usize::from(segment.offset);
+    start..start + usize::from(segment.len)
 }

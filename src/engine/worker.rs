@@ -9,7 +9,7 @@ use rtrb::Consumer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::burst::{self, Fate};
+use super::burst::{Fates, Shape};
 use super::config::{Poll, Resolve};
 use super::counters::WorkerCells;
 use super::crossing::{Incoming, Outgoing};
@@ -89,6 +89,7 @@ pub(super) struct Worker {
 /// Memory that is used again and again.
 pub(super) struct Scratch {
     burst: Vec<Segment>,
+    fates: Box<Fates>,
     /// The packet that is being dealt with.
     pub chain: Vec<Segment>,
     /// A packet that is arriving from another worker, by worker.
@@ -101,6 +102,7 @@ impl Scratch {
     pub fn new(others: usize) -> Scratch {
         Scratch {
             burst: Vec::with_capacity(BURST),
+            fates: Box::new(Fates::new()),
             chain: Vec::with_capacity(BURST),
             arriving: (0..others).map(|_| Vec::with_capacity(MAX_SEGMENTS)).collect(),
             waiting: Waiting::new(MAX_SEGMENTS),
@@ -163,37 +165,36 @@ impl Worker {
         }
         let port = queue.port;
         let mut segments = mem::take(&mut self.scratch.burst);
-        let mut fates = [Fate::NONE; BURST];
-        let packets = burst::walk(cx, &mut self.local, &self.umem, port, &mut segments, &mut fates);
+        let bytes = segments.iter().map(|segment| u64::from(segment.len)).sum();
+        let packets = self.scratch.fates.walk(cx, &mut self.local, &self.umem, port, &mut segments);
 
-        let bytes = fates[..packets].iter().map(|fate| fate.received).sum();
         self.cells.queues[at].rx_packets.add(packets as u64);
         self.cells.queues[at].rx_bytes.add(bytes);
         self.cells.ports[usize::from(port.0)].received.add(packets as u64);
 
+        let mut chain = mem::take(&mut self.scratch.chain);
         let mut arrived = segments.drain(..);
-        for fate in &fates[..packets] {
-            let mut chain = mem::take(&mut self.scratch.chain);
-            chain.extend(arrived.by_ref().take(fate.segments));
-            self.apply_bounds(&mut chain, fate);
-            self.settle(cx, port, fate.verdict, &mut chain);
-            self.scratch.chain = chain;
+        for nth in 0..packets {
+            let (verdict, shape) = self.scratch.fates.of(nth);
+            chain.extend(arrived.by_ref().take(shape.segments));
+            self.put_into_shape(&mut chain, shape);
+            self.settle(cx, port, verdict, &mut chain);
         }
         drop(arrived);
-        self.scratch.burst = segments;
+        (self.scratch.burst, self.scratch.chain) = (segments, chain);
         self.flush();
         true
     }
 
     /// Puts into the packet's descriptors what the walk made of it.
-    fn apply_bounds(&mut self, chain: &mut Vec<Segment>, fate: &Fate) {
-        if !fate.keeps_rest {
-            for segment in chain.drain(1.min(chain.len())..) {
+    fn put_into_shape(&mut self, chain: &mut Vec<Segment>, shape: Shape) {
+        if !shape.keeps_rest && chain.len() > 1 {
+            for segment in chain.drain(1..) {
                 self.umem.release(segment.buffer);
             }
         }
         if let Some(first) = chain.first_mut() {
-            (first.offset, first.len, first.more) = (fate.start, fate.len, fate.keeps_rest);
+            (first.offset, first.len, first.more) = (shape.start, shape.len, shape.keeps_rest);
         }
     }
 
