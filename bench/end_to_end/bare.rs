@@ -14,7 +14,8 @@ use sixway::units::QueueId;
 pub const READY: &str = "forwarding";
 
 /// As an engine of two queues has them.
-const RING: u32 = 2048;
+const RX_RING: u32 = 2048;
+const TX_RING: u32 = 512;
 const SPARE_FRAMES: u32 = 2048;
 
 struct Queue {
@@ -27,7 +28,7 @@ pub fn forward(interfaces: [&str; 2]) -> ! {
     let mut core = CpuSet::new();
     core.set(1);
     sched_setaffinity(None, &core).expect("core 1 is ours");
-    let mut umem = Umem::new(2 * 2 * RING + SPARE_FRAMES).expect("packet memory");
+    let mut umem = Umem::new(2 * (RX_RING + TX_RING) + SPARE_FRAMES).expect("packet memory");
     let mut queues = interfaces.map(|interface| Queue { socket: bind(&umem, interface), dirty: true });
     let _programs = [0, 1].map(|port| {
         // No bpffs is there, so that nothing is pinned: the program goes with this process.
@@ -50,7 +51,7 @@ pub fn forward(interfaces: [&str; 2]) -> ! {
 fn bind(umem: &Umem, interface: &str) -> Socket {
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
     let index = name_to_index(socket.expect("a socket"), interface).expect("the interface");
-    let config = BindConfig { rx_size: RING, tx_size: RING, ..BindConfig::new(index, QueueId(0)) };
+    let config = BindConfig { rx_size: RX_RING, tx_size: TX_RING, ..BindConfig::new(index, QueueId(0)) };
     umem.registrar().bind(&config).expect("the queue is free")
 }
 
@@ -61,7 +62,7 @@ fn serve(umem: &mut Umem, queues: &mut [Queue; 2], from: usize, burst: &mut Vec<
         socket.complete(umem);
     }
     socket.receive(umem, burst);
-    socket.refill(umem, RING);
+    socket.refill(umem, RX_RING);
     if burst.is_empty() {
         return;
     }

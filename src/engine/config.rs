@@ -38,7 +38,8 @@ pub struct EngineConfig {
     pub cores: Vec<Option<usize>>,
     pub poll: Poll,
     pub ports: Vec<PortConfig>,
-    /// Entries of each ring, a power of two. By default 2048, less where a worker has many queues.
+    /// Entries of each rx ring, a power of two; tx rings have as many, 512 at most. By default 2048, less where a worker
+    /// has many queues.
     pub ring_size: Option<u32>,
     /// What a former engine has left, by worker. Taken over where the same worker has the same queues; what does not fit
     /// is let go of, and bound anew.

@@ -11,6 +11,9 @@ use super::worker::{Queue, Route};
 use crate::afxdp::{BindConfig, Parts, Retired, Socket, TakenOver, Umem};
 use crate::units::{PortId, QueueId};
 
+/// Most entries of a tx ring. In copy mode a kick empties it before the next burst comes; more would be memory that is
+/// never used.
+const LONGEST_TX_RING: u32 = 512;
 /// Frames that a worker may hold beside what its rings take: bursts, packets that wait, packets that cross.
 const SPARE_FRAMES: u32 = 2048;
 /// How long to wait for a queue that a former engine has not quite let go of.
@@ -56,7 +59,7 @@ impl Sketch {
 
     /// Frames for all rings, and some to hold.
     fn frames(&self) -> u32 {
-        self.wanted.len() as u32 * 2 * self.ring_size + SPARE_FRAMES
+        self.wanted.len() as u32 * (self.ring_size + tx_size_for(self.ring_size)) + SPARE_FRAMES
     }
 
     /// True if every socket belongs to this worker and the memory is enough for all that it serves.
@@ -98,7 +101,7 @@ impl Draft {
     fn bind(&self, port: &PortConfig, queue: QueueId, ring_size: u32) -> Result<Socket, StartError> {
         let config = BindConfig {
             rx_size: ring_size,
-            tx_size: ring_size,
+            tx_size: tx_size_for(ring_size),
             multi_buffer: port.multi_buffer,
             copying: port.copying,
             patience: PATIENCE,
@@ -112,14 +115,19 @@ fn is_of(socket: &Socket, port: &PortConfig, queue: QueueId) -> bool {
     socket.ifindex() == port.ifindex && socket.queue() == queue && (socket.bound().multi_buffer || !port.multi_buffer)
 }
 
-/// Ring entries of each of a worker's queues: deep where they are few, so that memory stays within bounds.
+/// Entries of the rx and fill rings of each of a worker's queues: deep where they are few, so that memory stays within
+/// bounds. 2048 hold the window of a TCP connection; 1024 do not, and the sender's bursts run over.
 fn ring_size_for(queues: usize) -> u32 {
     match queues {
-        0..=2 => 2048,
-        3..=16 => 1024,
+        0..=8 => 2048,
+        9..=16 => 1024,
         17..=64 => 512,
         _ => 256,
     }
+}
+
+fn tx_size_for(ring_size: u32) -> u32 {
+    ring_size.min(LONGEST_TX_RING)
 }
 
 /// The ways of packets between all workers.
