@@ -491,7 +491,7 @@ fn a_large_mapping_loads_in_seconds_and_a_few_hundred_bytes_a_binding() {
         for burst in wanted.chunks(32) {
             let mut leads: Vec<Lead> = burst.iter().map(|&name| view.lead_inner(name)).collect();
             leads.iter_mut().for_each(|lead| view.follow_inner(lead));
-            let found = burst.iter().zip(&leads).map(|(&name, &lead)| view.inner_from(lead, name));
+            let found = burst.iter().zip(&leads).map(|(&name, lead)| view.inner_from(lead, name));
             missed += found.filter(Option::is_none).count();
         }
         let lookups = (cpu_time() - start) / specs.len() as u32;

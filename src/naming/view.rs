@@ -83,20 +83,20 @@ impl<'g> View<'g> {
     #[inline]
     #[must_use]
     pub fn inner(&self, name: Wire<Endpoint>) -> Option<Placed<'g>> {
-        self.inner_from(self.lead_inner(name), name)
+        self.inner_from(&self.lead_inner(name), name)
     }
 
     /// As [`View::inner`], from a lead for this name.
     #[inline(always)]
     #[must_use]
-    pub fn inner_from(&self, lead: Lead, name: Wire<Endpoint>) -> Option<Placed<'g>> {
+    pub fn inner_from(&self, lead: &Lead, name: Wire<Endpoint>) -> Option<Placed<'g>> {
         let (log2, hash, likely) = lead.first();
         self.bound_at(name, log2, hash as u32, likely).or_else(|| self.inner_beyond(lead, name))
     }
 
     /// As [`View::inner_from`], in blocks of other sizes than that which the lead is for.
     #[inline(never)]
-    fn inner_beyond(&self, lead: Lead, name: Wire<Endpoint>) -> Option<Placed<'g>> {
+    fn inner_beyond(&self, lead: &Lead, name: Wire<Endpoint>) -> Option<Placed<'g>> {
         let Wire(Endpoint { ip, port, .. }) = name;
         with_services(lead.sizes).skip(1).find_map(|log2| {
             let hash = wire_hash(ip, base_of(port, log2), log2);
@@ -125,7 +125,7 @@ impl<'g> View<'g> {
     #[inline]
     #[must_use]
     pub fn outer(&self, network: NetworkId, name: Inside<Endpoint>, flow_hash: impl FnOnce() -> u64) -> Outer<'g> {
-        self.outer_from(self.lead_outer(network, name), network, name, flow_hash)
+        self.outer_from(&self.lead_outer(network, name), network, name, flow_hash)
     }
 
     /// As [`View::outer`], from a lead for this name.
@@ -133,7 +133,7 @@ impl<'g> View<'g> {
     #[must_use]
     pub fn outer_from(
         &self,
-        lead: Lead,
+        lead: &Lead,
         network: NetworkId,
         name: Inside<Endpoint>,
         flow_hash: impl FnOnce() -> u64,
@@ -167,11 +167,11 @@ impl<'g> View<'g> {
     #[inline]
     #[must_use]
     pub fn service(&self, network: NetworkId, name: Inside<Endpoint>) -> Option<Service<'g>> {
-        self.service_from(self.lead_outer(network, name), network, name)
+        self.service_from(&self.lead_outer(network, name), network, name)
     }
 
     #[inline(always)]
-    fn service_from(&self, lead: Lead, network: NetworkId, name: Inside<Endpoint>) -> Option<Service<'g>> {
+    fn service_from(&self, lead: &Lead, network: NetworkId, name: Inside<Endpoint>) -> Option<Service<'g>> {
         let Inside(Endpoint { proto, ip, port }) = name;
         if lead.sizes & Sizes::SERVICE != 0 {
             let is_it = |binding: &Binding| {
@@ -203,11 +203,11 @@ impl<'g> View<'g> {
     #[inline]
     #[must_use]
     pub fn block(&self, network: NetworkId, name: Inside<Endpoint>) -> Option<&'g Binding> {
-        self.block_from(self.lead_outer(network, name), network, name)
+        self.block_from(&self.lead_outer(network, name), network, name)
     }
 
     #[inline]
-    fn block_from(&self, lead: Lead, network: NetworkId, name: Inside<Endpoint>) -> Option<&'g Binding> {
+    fn block_from(&self, lead: &Lead, network: NetworkId, name: Inside<Endpoint>) -> Option<&'g Binding> {
         let Inside(Endpoint { proto, ip, port }) = name;
         exponents(lead.sizes).find_map(|log2| {
             let base = base_of(port, log2);

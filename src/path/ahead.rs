@@ -3,7 +3,8 @@
 use super::port::Role;
 use super::walk::Context;
 use crate::frame::Packet;
-use crate::naming::{Inside, Lead, Wire};
+use crate::naming::{Inside, Lead, View, Wire};
+use crate::units::Endpoint;
 
 /// The lookups of one packet's own names. An ICMP error is about other names: it takes none of these.
 #[derive(Clone, Copy, Default)]
@@ -22,11 +23,16 @@ impl Ahead {
                 let destination = cx.names.lead_outer(access.network, Inside(packet.dst_endpoint()));
                 Ahead { destination, source: Lead::default() }
             }
-            Role::Uplink { .. } | Role::External => Ahead {
-                destination: cx.names.lead_inner(Wire(packet.dst_endpoint())),
-                source: cx.names.lead_inner(Wire(packet.src_endpoint())),
-            },
+            Role::Uplink { .. } | Role::External => {
+                Ahead::of_names(&cx.names, packet.dst_endpoint(), packet.src_endpoint())
+            }
         }
+    }
+
+    /// The lookups of two wire names.
+    #[inline(always)]
+    pub fn of_names(names: &View<'_>, dst: Endpoint, src: Endpoint) -> Ahead {
+        Ahead { destination: names.lead_inner(Wire(dst)), source: names.lead_inner(Wire(src)) }
     }
 
     /// Asks for the records.

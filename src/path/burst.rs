@@ -22,9 +22,11 @@ pub fn walk_burst(
     verdicts: &mut [Verdict],
 ) -> usize {
     let count = frames.len().min(verdicts.len()).min(BURST);
-    // Built in place and passed by reference: a parsed packet is three cache lines long.
-    let parsed: [Result<Parsed, Malformed>; BURST] =
-        std::array::from_fn(|nth| frames[..count].get(nth).map_or(Err(Malformed::Truncated), frame::parse));
+    // Parsed in place: what is copied right after it was written, in other pieces, waits for the store.
+    let mut parsed = [const { Err(Malformed::Truncated) }; BURST];
+    for (frame, parsed) in frames[..count].iter().zip(&mut parsed) {
+        *parsed = frame::parse(frame);
+    }
     let mut ahead = [Ahead::default(); BURST];
     if let Some(own) = cx.around.port(port) {
         let role = &own.role;

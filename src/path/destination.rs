@@ -46,7 +46,8 @@ pub(super) fn find<'g, O: Observer>(
     flow: &Flow,
 ) -> Result<Destination<'g>, Stop> {
     let names = &walk.cx.names;
-    let lead = if flow.is_error() { names.lead_outer(own, Inside(flow.dst)) } else { walk.ahead.destination };
+    let of_error = flow.is_error().then(|| names.lead_outer(own, Inside(flow.dst)));
+    let lead = of_error.as_ref().unwrap_or(&walk.ahead.destination);
     match names.outer_from(lead, own, Inside(flow.dst), || flow_hash(flow.src, flow.dst)) {
         Outer::Found(at) => Ok(found(walk, own, flow, at)),
         other => find_further(walk, own, network, flow, other),

@@ -1,5 +1,6 @@
 //! From the underlay or from outside: who sent it, and which of our wire names it is for.
 
+use super::ahead::Ahead;
 use super::arrival::{self, Sender};
 use super::decision::{Flow, Kind, Plan, Stop};
 use super::destination::Bound;
@@ -27,8 +28,9 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
         return Err(Stop::Drop(Reason::IcmpUnrelated));
     }
     let names = &walk.cx.names;
-    let lead = if flow.is_error() { names.lead_inner(Wire(flow.dst)) } else { walk.ahead.destination };
-    let Some(at) = names.inner_from(lead, Wire(flow.dst)) else {
+    let of_error = flow.is_error().then(|| Ahead::of_names(names, flow.dst, flow.src));
+    let ahead = of_error.as_ref().unwrap_or(walk.ahead);
+    let Some(at) = names.inner_from(&ahead.destination, Wire(flow.dst)) else {
         walk.step(Step::WireName { name: flow.dst, found: Found::Unknown });
         return Err(Stop::Drop(Reason::NoBinding));
     };
@@ -38,8 +40,7 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
         return Err(Stop::Drop(Reason::NotLocal));
     }
     let to = Bound { at, wire_port: flow.dst.port, by_wire_name: false };
-    let lead = if flow.is_error() { walk.cx.names.lead_inner(Wire(flow.src)) } else { walk.ahead.source };
-    let from = sender(walk, lead, flow.src, at.binding.network())?;
+    let from = sender(walk, &ahead.source, flow.src, at.binding.network())?;
     arrival::deliver(walk, packet, &flow, &from, &to)
 }
 
@@ -48,7 +49,7 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
 #[inline(always)]
 fn sender<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
-    lead: Lead,
+    lead: &Lead,
     src: Endpoint,
     receiver: NetworkId,
 ) -> Result<Sender<'g>, Stop> {

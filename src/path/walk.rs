@@ -77,6 +77,7 @@ pub(super) fn walk_parsed<O: Observer>(
     verdict
 }
 
+#[inline(always)]
 fn ip<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
     walk.step(Step::Parsed {
         src: packet.src_endpoint(),
