@@ -35,6 +35,9 @@ pub enum Copying {
     Always,
 }
 
+/// How often a busy queue is tried again: an attempt costs microseconds, and packets are waiting.
+const RETRY_EVERY: Duration = Duration::from_millis(1);
+
 /// What to bind and how.
 #[derive(Clone, Copy, Debug)]
 pub struct BindConfig {
@@ -117,6 +120,10 @@ impl Registrar {
         self.0.memfd.as_fd()
     }
 
+    pub(super) fn mapping(&self) -> Arc<Mapping> {
+        self.0.mapping.clone()
+    }
+
     /// Binds a socket. Tries zero-copy first unless told otherwise, and retries while the queue is busy. Blocks for up
     /// to `patience` a mode: not for a packet worker. Errors as `bind` does; `EBUSY` when another socket has the queue.
     pub fn bind(&self, config: &BindConfig) -> io::Result<Socket> {
@@ -197,7 +204,6 @@ impl Registrar {
 /// Returns whether the kernel tells when it needs a kick.
 fn bind_patiently(config: &BindConfig, kind: Kind, fd: &OwnedFd, lender: Option<&OwnedFd>) -> io::Result<bool> {
     let started = Instant::now();
-    let mut pause = Duration::from_millis(1);
     loop {
         let address = |flags| SocketAddrXdp::new(flags, config.ifindex, config.queue.0);
         let result = match lender {
@@ -216,8 +222,7 @@ fn bind_patiently(config: &BindConfig, kind: Kind, fd: &OwnedFd, lender: Option<
             // Asked for by the first socket of each registration, and inherited by the rest.
             Ok(()) => return Ok(true),
             Err(Errno::BUSY) if started.elapsed() < config.patience => {
-                thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(20));
+                thread::sleep(RETRY_EVERY);
             }
             Err(error) => return Err(error.into()),
         }

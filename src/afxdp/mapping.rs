@@ -4,7 +4,10 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::{io, ptr};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+/// Bytes that are faulted in at a time.
+const PIECE: usize = 256 << 10;
 
 /// A stretch of shared memory, page-aligned and zeroed at first. It hands out checked raw pointers; who may touch which
 /// bytes when is the business of the rings, the ledger and the UMEM that lie in it.
@@ -25,16 +28,35 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps `len` bytes of `fd` from `offset` on, shared, readable, writable and faulted in.
     pub fn shared(fd: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<Mapping> {
-        let flags = MapFlags::SHARED | MapFlags::POPULATE;
+        // In one step where it is small: rings.
+        let populate = if len <= PIECE { MapFlags::POPULATE } else { MapFlags::empty() };
+        let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a null hint lets the kernel choose an unused range, so no existing memory is affected.
-        let start = unsafe { mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, flags, fd, offset)? };
+        let start = unsafe { mmap(ptr::null_mut(), len, access, MapFlags::SHARED | populate, fd, offset)? };
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Mapping {
+        let mapping = Mapping {
             start,
             len,
             #[cfg(test)]
             allocated: false,
-        })
+        };
+        if len > PIECE {
+            mapping.populate();
+        }
+        Ok(mapping)
+    }
+
+    /// Faults all pages in, piece by piece: every other thread that maps or allocates memory waits for the piece.
+    fn populate(&self) {
+        for at in (0..self.len).step_by(PIECE) {
+            let piece = PIECE.min(self.len - at);
+            // SAFETY: `at < len` and the piece ends within the mapping. Populating changes no byte.
+            let done = unsafe { madvise(self.start.add(at).as_ptr().cast(), piece, Advice::LinuxPopulateWrite) };
+            if done.is_err() {
+                // Linux before 5.14, or no more huge pages: the kernel faults pages in when the memory is registered.
+                return;
+            }
+        }
     }
 
     /// Plain memory in place of the kernel's, for tests without root and under miri.

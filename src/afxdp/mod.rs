@@ -42,5 +42,5 @@ mod umem;
 pub use audit::{FrameAudit, SocketAudit};
 pub use bind::{BindConfig, Bound, Copying, Registrar};
 pub use socket::{ClosingSocket, Kick, MAX_SEGMENTS, Refused, Segment, Socket, Statistics};
-pub use takeover::{Parts, TakenOver, TakeoverError};
+pub use takeover::{Parts, Survey, Surveyed, TakenOver, TakeoverError};
 pub use umem::{Buffer, CHUNK_SIZE, Pages, Retired, Umem, Window};

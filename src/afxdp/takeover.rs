@@ -25,15 +25,47 @@ use rustix::net::sockopt::socket_cookie;
 use rustix::net::{SendFlags, send};
 
 use super::bind::Kind;
-use super::ledger::{Place, Slot};
+use super::ledger::{Place, Slot, SocketRecord};
 use super::socket::Rings;
 use super::{Retired, Socket, Umem};
+use crate::units::QueueId;
 
 /// The descriptors of one worker: its memory and its sockets, in any order.
 #[derive(Debug)]
 pub struct Parts {
-    memfd: OwnedFd,
+    memory: Memory,
     sockets: Vec<OwnedFd>,
+}
+
+/// Packet memory that was left.
+enum Memory {
+    Descriptor(OwnedFd),
+    Mapped(Box<Umem>),
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Memory::Descriptor(_) => "Descriptor",
+            Memory::Mapped(_) => "Mapped",
+        })
+    }
+}
+
+/// What was left, as its ledger has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Survey {
+    /// Frames of the memory.
+    pub frames: u32,
+    pub sockets: Vec<Surveyed>,
+}
+
+/// A socket that was left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Surveyed {
+    pub ifindex: u32,
+    pub queue: QueueId,
+    pub multi_buffer: bool,
 }
 
 /// What a takeover yields.
@@ -91,12 +123,11 @@ impl Umem {
         [self.memfd()].into_iter().chain(sockets.into_iter().map(AsFd::as_fd)).collect()
     }
 
-    /// Ends this process's use of the memory and keeps the descriptors. Frames that the application still holds are
+    /// Lets go of all frames and keeps the descriptors, and the memory mapped. Frames that the application still holds are
     /// abandoned. Errors if descriptors can't be duplicated.
     pub fn into_parts(self, sockets: Vec<Socket>) -> io::Result<Parts> {
-        let memfd = self.memfd().try_clone_to_owned()?;
         let sockets = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?;
-        Ok(Parts { memfd, sockets })
+        Ok(Parts { memory: Memory::Mapped(Box::new(self.emptied()?)), sockets })
     }
 }
 
@@ -112,15 +143,33 @@ impl Parts {
             }
         }
         match <[OwnedFd; 1]>::try_from(memory) {
-            Ok([memfd]) => Ok(Parts { memfd, sockets }),
+            Ok([memfd]) => Ok(Parts { memory: Memory::Descriptor(memfd), sockets }),
             Err(_) => Err(TakeoverError::NotOneUmem),
         }
+    }
+
+    /// Maps the memory, which takes the longest, and says what it is for. Changes nothing: its owner may be at work.
+    pub fn survey(&mut self) -> Result<Survey, TakeoverError> {
+        if let Memory::Descriptor(memfd) = &self.memory {
+            self.memory = Memory::Mapped(Box::new(Umem::open(memfd.try_clone()?)?));
+        }
+        let Memory::Mapped(umem) = &self.memory else { return Err(TakeoverError::NotOneUmem) };
+        let found = |fd: &OwnedFd| {
+            let (_, record) = record_of(umem, fd)?;
+            let SocketRecord { ifindex, queue, multi_buffer, .. } = record;
+            Ok(Surveyed { ifindex, queue: QueueId(queue), multi_buffer })
+        };
+        let sockets = self.sockets.iter().map(found).collect::<Result<_, TakeoverError>>()?;
+        Ok(Survey { frames: umem.frames(), sockets })
     }
 
     /// Becomes the owner. The former one must have ended or have let go with `into_parts`: two workers on the same rings
     /// would corrupt each other's packets.
     pub fn take_over(self) -> Result<TakenOver, TakeoverError> {
-        let mut umem = Umem::open(self.memfd)?;
+        let mut umem = match self.memory {
+            Memory::Descriptor(memfd) => Umem::open(memfd)?,
+            Memory::Mapped(umem) => *umem,
+        };
         let mut sockets =
             self.sockets.into_iter().map(|fd| adopt(&umem, fd)).collect::<Result<Vec<Socket>, TakeoverError>>()?;
         mark_what_rings_show(&umem, &mut sockets)?;
@@ -136,9 +185,7 @@ impl Parts {
 }
 
 fn adopt(umem: &Umem, fd: OwnedFd) -> Result<Socket, TakeoverError> {
-    let cookie = socket_cookie(&fd).map_err(io::Error::from)?;
-    let known = umem.ledger.slots().find(|(_, record)| record.cookie == cookie);
-    let (slot, record) = known.ok_or(TakeoverError::UnknownSocket)?;
+    let (slot, record) = record_of(umem, &fd)?;
     // Transmits what may be waiting, which is due anyway. The kernel says ENXIO to a socket without a device.
     if let Err(Errno::NXIO) = send(&fd, &[], SendFlags::DONTWAIT) {
         return Err(TakeoverError::Unbound { ifindex: record.ifindex, queue: record.queue });
@@ -147,6 +194,13 @@ fn adopt(umem: &Umem, fd: OwnedFd) -> Result<Socket, TakeoverError> {
     let fd = Arc::new(fd);
     umem.registrar().adopt(&fd, Kind { zero_copy: record.zero_copy, multi_buffer: record.multi_buffer });
     Ok(Socket::new(fd, slot, &record, rings))
+}
+
+/// What the ledger says of a socket.
+fn record_of(umem: &Umem, socket: &OwnedFd) -> Result<(Slot, SocketRecord), TakeoverError> {
+    let cookie = socket_cookie(socket).map_err(io::Error::from)?;
+    let known = umem.ledger.slots().find(|(_, record)| record.cookie == cookie);
+    known.ok_or(TakeoverError::UnknownSocket)
 }
 
 /// Puts the marks right of frames that the former owner was taking out of a ring when it ended.

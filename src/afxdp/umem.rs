@@ -107,6 +107,12 @@ impl Umem {
         Umem::assemble(memfd, mapping, ledger, pages, Vec::new())
     }
 
+    /// The same memory, mapped as it is, in which nothing is free until a takeover has said what is.
+    pub(super) fn emptied(self) -> io::Result<Umem> {
+        let memfd = self.memfd().try_clone_to_owned()?;
+        Umem::assemble(memfd, self.registrar.mapping(), self.ledger, self.pages, Vec::new())
+    }
+
     fn assemble(
         memfd: OwnedFd,
         mapping: Arc<Mapping>,
