@@ -8,10 +8,14 @@ pub mod assemble;
 pub mod config;
 /// An explanation of a walk, as JSON.
 pub mod explanation;
+/// How a running engine hands over to its successor.
+pub mod handover;
 /// Who keeps packet memory and sockets while no engine runs.
 pub mod holder;
 /// What the kernel knows: links, routes and neighbours, over netlink.
 pub mod kernel;
+/// Unix sockets between processes of one user.
+mod peer;
 /// Questions about packets, as they are typed.
 pub mod question;
 /// The control socket and what can be asked over it.

@@ -1,25 +1,20 @@
 //! The engine's side.
 
-use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
-use rustix::process::geteuid;
 
 use super::{ALL, BUSY, END, KEEP, KEPT, Sets, TAKE, add};
 use crate::afxdp::handover::{keep_from_programs, receive, send};
+use crate::control::peer::{listen_at, reach};
 
 /// How long the holder may take to answer: it has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(2);
-const BACKLOG: i32 = 8;
 
 /// A holder that keeps for this engine.
 #[derive(Debug)]
@@ -34,7 +29,7 @@ impl Holder {
     /// # Errors
     /// `ResourceBusy` if it serves another engine, `PermissionDenied` if it is another user's; or the connection broke.
     pub fn ask(path: &Path) -> io::Result<Option<(Holder, Sets)>> {
-        let Some(connection) = reach(path)? else { return Ok(None) };
+        let Some(connection) = reach(path, PATIENCE)? else { return Ok(None) };
         send(&connection, TAKE, &[])?;
         let mut sets = Sets::new();
         loop {
@@ -47,6 +42,18 @@ impl Holder {
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
+    }
+
+    /// The holder at the other end of a connection that another engine asked over: its right to what is kept goes with it.
+    #[must_use]
+    pub fn from_connection(connection: OwnedFd) -> Holder {
+        Holder { connection }
+    }
+
+    /// The connection, to be handed to another engine.
+    #[must_use]
+    pub fn connection(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
     }
 
     /// Starts a holder that listens at `path` and outlives this process.
@@ -99,7 +106,7 @@ impl Holder {
 /// # Errors
 /// It is another user's, or it does not answer.
 pub fn end(path: &Path) -> io::Result<bool> {
-    let Some(connection) = reach(path)? else { return Ok(false) };
+    let Some(connection) = reach(path, PATIENCE)? else { return Ok(false) };
     send(&connection, END, &[])?;
     // It closes when it ends.
     match receive(&connection) {
@@ -108,43 +115,4 @@ pub fn end(path: &Path) -> io::Result<bool> {
         Ok(Some(_)) => Err(io::ErrorKind::InvalidData.into()),
         Err(error) => Err(error),
     }
-}
-
-/// A connection to the holder. None if nobody listens.
-fn reach(path: &Path) -> io::Result<Option<OwnedFd>> {
-    let connection = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    for direction in [Timeout::Recv, Timeout::Send] {
-        set_socket_timeout(&connection, direction, Some(PATIENCE))?;
-    }
-    if let Err(error) = connect(&connection, &SocketAddrUnix::new(path)?).map_err(io::Error::from) {
-        return match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
-            _ => Err(error),
-        };
-    }
-    if is_ours(connection.as_fd())? {
-        Ok(Some(connection))
-    } else {
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, "the holder belongs to another user"))
-    }
-}
-
-/// True if the other side runs as the same user, or as root.
-pub(super) fn is_ours(connection: BorrowedFd<'_>) -> io::Result<bool> {
-    let peer = socket_peercred(connection)?.uid;
-    Ok(peer == geteuid() || peer.is_root())
-}
-
-/// Listens at `path`, for the own user alone. Replaces a socket that nobody listens on any more.
-pub(super) fn listen_at(path: &Path) -> io::Result<OwnedFd> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    bind(&listener, &SocketAddrUnix::new(path)?)?;
-    // Nobody can connect before it listens.
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    listen(&listener, BACKLOG)?;
-    Ok(listener)
 }

@@ -10,9 +10,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::net::{SocketFlags, accept_with};
 
-use super::client::{is_ours, listen_at};
 use super::{ALL, BUSY, END, KEEP, KEPT, Sets, TAKE, add};
 use crate::afxdp::handover::{receive, send};
+use crate::control::peer::{is_ours, listen_at};
 
 /// Connections at a time; who comes beyond that waits.
 const CLIENTS_MAX: usize = 16;

@@ -43,7 +43,7 @@ const KEEP: &str = "keep ";
 const KEPT: &str = "kept";
 
 /// Adds to the set of that name.
-fn add(sets: &mut Sets, name: &str, fds: Vec<OwnedFd>) {
+pub(super) fn add(sets: &mut Sets, name: &str, fds: Vec<OwnedFd>) {
     match sets.iter_mut().find(|(known, _)| known == name) {
         Some((_, set)) => set.extend(fds),
         None => sets.push((name.to_owned(), fds)),

@@ -32,12 +32,17 @@ impl ServiceManager {
         for (name, fd) in take_passed(prefix) {
             add(&mut sets, &name, vec![fd]);
         }
-        for (name, _) in &sets {
-            send(&notify, &format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[])?;
-        }
         // Since version 254 systemd says so. Before that, what it gives tells.
         let has_store = std::env::var_os("FDSTORE").is_some() || !sets.is_empty();
-        Ok(Some((ServiceManager { notify, has_store }, sets)))
+        let manager = ServiceManager { notify, has_store };
+        manager.forget(sets.iter().map(|(name, _)| name.as_str()))?;
+        Ok(Some((manager, sets)))
+    }
+
+    /// True if it has passed descriptors to this process.
+    #[must_use]
+    pub fn has_passed_any() -> bool {
+        std::env::var_os("LISTEN_FDS").is_some()
     }
 
     /// Has it keep these until the service is stopped for good. Without `FileDescriptorStoreMax=` it ignores them.
@@ -48,6 +53,17 @@ impl ServiceManager {
         for (name, fds) in sets {
             // A socket whose interface went down is kept no less.
             send(&self.notify, &format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), fds)?;
+        }
+        Ok(())
+    }
+
+    /// Has it keep these sets no longer.
+    ///
+    /// # Errors
+    /// Its socket can't be reached.
+    pub fn forget<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
+        for name in names {
+            send(&self.notify, &format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[])?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ struct Kept {
 impl Kept {
     fn start(name: &str) -> Kept {
         let path = std::env::temp_dir().join(format!("sixway-{}-{name}.holder", std::process::id()));
-        let listener = super::client::listen_at(&path).unwrap();
+        let listener = crate::control::peer::listen_at(&path).unwrap();
         let thread = thread::spawn(move || keeper::serve(listener));
         Kept { path, thread }
     }
