@@ -169,6 +169,7 @@ fn start(tables: &Arc<Tables>, workers: usize, poll: Poll, inherited: Vec<Parts>
         ports: [(0, "veth-red"), (1, "veth-blue")].map(port).to_vec(),
         ring_size: Some(512),
         inherited: inherited.into_iter().map(Some).collect(),
+        memory: None,
         resolve: Arc::new(|_| false),
     };
     Engine::start(config, Arc::clone(tables)).unwrap()

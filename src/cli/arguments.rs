@@ -57,6 +57,10 @@ pub struct Run {
     /// after a crash or an upgrade it carries on with the packets that have arrived meanwhile
     #[arg(long)]
     pub holder: bool,
+    /// If an engine runs already, take its place: it goes on until this one is ready, hands over its packets, sockets and
+    /// connections, and ends. Nothing is lost
+    #[arg(long)]
+    pub takeover: bool,
 }
 
 #[derive(Args, Debug)]
@@ -149,6 +153,7 @@ mod tests {
         for line in [
             "sixway run --config host.toml",
             "sixway run --config host.toml --holder",
+            "sixway run --config host.toml --takeover",
             "sixway check --config host.toml --json",
             "sixway --json doctor --config host.toml",
             "sixway replay --config host.toml --in web1=a.pcap --in uplink=b.pcap --out dir",

@@ -27,7 +27,8 @@ pub(super) fn run(arguments: &Run, output: &mut Output) -> Exit {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    match appliance::run(config, arguments.holder) {
+    let manner = appliance::Manner { holder: arguments.holder, takeover: arguments.takeover };
+    match appliance::run(config, manner) {
         Ok(()) => Exit::Done,
         Err(err) => {
             complain(err);

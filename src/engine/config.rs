@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::{fmt, io};
 
+use super::memory::Memory;
 use crate::afxdp::{Copying, Parts};
 use crate::units::{Ip, PortId, QueueId};
 
@@ -44,7 +45,25 @@ pub struct EngineConfig {
     /// What a former engine has left, by worker. Taken over where the same worker has the same queues; what does not fit
     /// is let go of, and bound anew.
     pub inherited: Vec<Option<Parts>>,
+    /// Memory for the workers that nothing is left to, where it was begun beforehand.
+    pub memory: Option<Memory>,
     pub resolve: Resolve,
+}
+
+impl EngineConfig {
+    /// The configuration with what it has in it for one start alone; what stays is for another start, with nothing left.
+    #[must_use]
+    pub fn take(&mut self) -> EngineConfig {
+        EngineConfig {
+            cores: self.cores.clone(),
+            poll: self.poll,
+            ports: self.ports.clone(),
+            ring_size: self.ring_size,
+            inherited: std::mem::take(&mut self.inherited),
+            memory: self.memory.take(),
+            resolve: Arc::clone(&self.resolve),
+        }
+    }
 }
 
 /// Why the engine did not start.

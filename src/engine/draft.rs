@@ -1,14 +1,16 @@
 //! What each worker will begin with: its memory, its sockets, and the ways to the others.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::assignment::{sending_queue, worker_of};
 use super::config::{PortConfig, StartError};
 use super::crossing::{Incoming, Outgoing, crossing};
+use super::memory::Making;
 use super::wake::Wake;
 use super::worker::{Queue, Route};
-use crate::afxdp::{BindConfig, Parts, Retired, Socket, TakenOver, Umem};
+use crate::afxdp::{BindConfig, Parts, Retired, Socket, Survey, Surveyed, TakenOver, TakeoverError, Umem};
 use crate::units::{PortId, QueueId};
 
 /// Most entries of a tx ring. In copy mode a kick empties it before the next burst comes; more would be memory that is
@@ -34,6 +36,8 @@ pub(super) struct Sketch {
     wanted: Vec<(PortConfig, QueueId)>,
     ring_size: u32,
     taken: Option<TakenOver>,
+    /// Memory that is being made, in case nothing is taken over.
+    making: Option<Making>,
 }
 
 impl Sketch {
@@ -45,38 +49,84 @@ impl Sketch {
         ports: &[PortConfig],
         ring_size: Option<u32>,
         left: Option<Parts>,
+        making: Option<Making>,
     ) -> Sketch {
-        let wanted: Vec<(PortConfig, QueueId)> = ports
-            .iter()
-            .flat_map(|port| (0..port.queues).map(move |queue| (*port, QueueId(queue))))
-            .filter(|(port, queue)| worker_of(port.id, *queue, workers) == index)
-            .collect();
+        let wanted: Vec<(PortConfig, QueueId)> = queues_of(index, workers, ports).collect();
         let ring_size = ring_size.unwrap_or_else(|| ring_size_for(wanted.len()));
-        let mut sketch = Sketch { wanted, ring_size, taken: None };
-        sketch.taken = left.and_then(|left| left.take_over().ok()).filter(|taken| sketch.fits(taken));
+        let mut sketch = Sketch { wanted, ring_size, taken: None, making };
+        sketch.taken = left.and_then(|left| sketch.take_over(index, left));
         sketch
     }
 
-    /// Frames for all rings, and some to hold.
-    fn frames(&self) -> u32 {
-        self.wanted.len() as u32 * (self.ring_size + tx_size_for(self.ring_size)) + SPARE_FRAMES
+    /// All that was left to this worker, or nothing of it. Why not is logged.
+    fn take_over(&self, index: usize, mut left: Parts) -> Option<TakenOver> {
+        match left.survey() {
+            Ok(survey) if !self.fits(&survey) => {
+                tracing::warn!(worker = index, "what a former engine left is for other queues: they are bound anew");
+                return None;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(
+                    worker = index,
+                    "what a former engine left can't be used, queues are bound anew: {error}"
+                );
+                return None;
+            }
+        }
+        let refused = |error: &TakeoverError| {
+            tracing::warn!(
+                worker = index,
+                "what a former engine left was not taken over, queues are bound anew and packets in them are lost: {error}"
+            );
+        };
+        left.take_over().inspect_err(refused).ok()
     }
 
     /// True if every socket belongs to this worker and the memory is enough for all that it serves.
-    fn fits(&self, taken: &TakenOver) -> bool {
-        let is_wanted = |socket: &Socket| self.wanted.iter().any(|(port, queue)| is_of(socket, port, *queue));
-        taken.sockets.iter().all(is_wanted) && taken.umem.frames() >= self.frames()
+    fn fits(&self, survey: &Survey) -> bool {
+        let is_wanted = |found: &Surveyed| {
+            self.wanted.iter().any(|(port, queue)| is_of(found.ifindex, found.queue, found.multi_buffer, port, *queue))
+        };
+        survey.sockets.iter().all(is_wanted) && survey.frames >= frames(self.wanted.len(), self.ring_size)
     }
+}
+
+/// True if workers of these ports would take over all that was left, by worker. Changes nothing: whoever leaves it may
+/// be at work still.
+pub fn fits(ports: &[PortConfig], workers: usize, left: &mut [Option<Parts>]) -> bool {
+    left.iter_mut().enumerate().all(|(index, left)| {
+        let Some(left) = left else { return true };
+        let sketch = Sketch::new(index, workers, ports, None, None, None);
+        index < workers && left.survey().is_ok_and(|survey| sketch.fits(&survey))
+    })
+}
+
+/// The queues that worker `index` of `workers` serves.
+pub(super) fn queues_of(
+    index: usize,
+    workers: usize,
+    ports: &[PortConfig],
+) -> impl Iterator<Item = (PortConfig, QueueId)> {
+    let all = ports.iter().flat_map(|port| (0..port.queues).map(move |queue| (*port, QueueId(queue))));
+    all.filter(move |(port, queue)| worker_of(port.id, *queue, workers) == index)
+}
+
+/// Frames for all rings of so many queues, and some to hold.
+pub(super) fn frames(queues: usize, ring_size: u32) -> u32 {
+    queues as u32 * (ring_size + tx_size_for(ring_size)) + SPARE_FRAMES
 }
 
 impl Draft {
     /// Binds the queues that were not taken over.
     pub fn new(sketch: Sketch) -> Result<Draft, StartError> {
-        let frames = sketch.frames();
-        let Sketch { wanted, ring_size, taken } = sketch;
+        let Sketch { wanted, ring_size, taken, making } = sketch;
         let (umem, mut taken, lost) = match taken {
             Some(TakenOver { umem, sockets, lost, .. }) => (umem, sockets, lost),
-            None => (Umem::new(frames).map_err(StartError::Memory)?, Vec::new(), Vec::new()),
+            None => {
+                let umem = made(making, frames(wanted.len(), ring_size)).map_err(StartError::Memory)?;
+                (umem, Vec::new(), Vec::new())
+            }
         };
         let mut draft = Draft {
             umem,
@@ -86,7 +136,8 @@ impl Draft {
             wake: Arc::new(Wake::new().map_err(StartError::Memory)?),
         };
         for (port, queue) in wanted {
-            let at = taken.iter().position(|socket| is_of(socket, &port, queue));
+            let is_its = |at: &Socket| is_of(at.ifindex(), at.queue(), at.bound().multi_buffer, &port, queue);
+            let at = taken.iter().position(is_its);
             let socket = match at {
                 Some(at) => taken.swap_remove(at),
                 None => draft.bind(&port, queue, ring_size)?,
@@ -111,13 +162,23 @@ impl Draft {
     }
 }
 
-fn is_of(socket: &Socket, port: &PortConfig, queue: QueueId) -> bool {
-    socket.ifindex() == port.ifindex && socket.queue() == queue && (socket.bound().multi_buffer || !port.multi_buffer)
+/// Whether a socket is what is wanted for that queue.
+fn is_of(ifindex: u32, found: QueueId, multi_buffer: bool, port: &PortConfig, queue: QueueId) -> bool {
+    ifindex == port.ifindex && found == queue && (multi_buffer || !port.multi_buffer)
+}
+
+/// The memory that was begun, if it is enough, or new memory.
+fn made(making: Option<Making>, frames: u32) -> io::Result<Umem> {
+    let begun = making.and_then(|making| making.join().ok()).transpose()?;
+    match begun {
+        Some(umem) if umem.frames() >= frames => Ok(umem),
+        _ => Umem::new(frames),
+    }
 }
 
 /// Entries of the rx and fill rings of each of a worker's queues: deep where they are few, so that memory stays within
 /// bounds. 2048 hold the window of a TCP connection; 1024 do not, and the sender's bursts run over.
-fn ring_size_for(queues: usize) -> u32 {
+pub(super) fn ring_size_for(queues: usize) -> u32 {
     match queues {
         0..=8 => 2048,
         9..=16 => 1024,

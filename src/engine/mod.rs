@@ -5,6 +5,8 @@
 //! to it over a single-producer ring. It runs to completion: no lock, no allocation, no system call but kicks, one
 //! clock reading a round.
 
+/// Which cores threads may be pinned to.
+mod affinity;
 /// Which worker serves which queue.
 mod assignment;
 /// A burst of segments through the walk.
@@ -21,6 +23,8 @@ mod draft;
 pub mod explain;
 /// Packets that wait for their next hop's MAC.
 mod held;
+/// Packet memory that is made meanwhile.
+mod memory;
 /// The engine over captures.
 pub mod replay;
 /// Carrying verdicts out.
@@ -36,5 +40,7 @@ mod worker;
 
 pub use config::{EngineConfig, Poll, PortConfig, Resolve, StartError};
 pub use counters::{Counters, PortCounters, QueueCounters, WorkerCounters};
+pub use draft::fits;
+pub use memory::Memory;
 pub use start::{BoundQueue, Engine, Stopped};
 pub use tables::Tables;

@@ -8,12 +8,14 @@ use std::thread::{self, JoinHandle};
 use std::{io, panic};
 
 use rtrb::{Producer, RingBuffer};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::sched_setaffinity;
 
+use super::affinity::{can_pin, only};
 use super::assignment::worker_of;
 use super::config::{EngineConfig, StartError};
 use super::counters::{Counters, PortCounters, QueueCounters, WorkerCells, WorkerCounters};
 use super::draft::{Crossings, Draft, Sketch, routes};
+use super::memory::Memory;
 use super::tables::Tables;
 use super::wake::Wake;
 use super::worker::{INJECTED_MAX, Injected, Queue, Scratch, Worker};
@@ -70,7 +72,8 @@ pub struct Engine {
 }
 
 struct Handle {
-    thread: JoinHandle<Ended>,
+    /// None once it has ended.
+    thread: Mutex<Option<JoinHandle<Ended>>>,
     core: Option<usize>,
     cells: Arc<WorkerCells>,
     injector: Mutex<Producer<Injected>>,
@@ -101,15 +104,17 @@ impl Engine {
         if count == 0 {
             return Err(StartError::Core(0, io::Error::new(io::ErrorKind::InvalidInput, "no core is given")));
         }
-        for core in config.cores.iter().flatten() {
-            can_pin(*core)?;
-        }
+        can_pin(&config.cores)?;
         let ports = tables.around.load(&table::pin()).ports.len();
         let stop = Arc::new(AtomicBool::new(false));
         let mut inherited = config.inherited.into_iter();
+        let mut memory = config.memory.map(Memory::into_workers).into_iter().flatten();
         // What does not fit is let go of before anything is bound: another worker may want the same queue.
         let sketches: Vec<Sketch> = (0..count)
-            .map(|index| Sketch::new(index, count, &config.ports, config.ring_size, inherited.next().flatten()))
+            .map(|index| {
+                let (left, making) = (inherited.next().flatten(), memory.next());
+                Sketch::new(index, count, &config.ports, config.ring_size, left, making)
+            })
             .collect();
         drop(inherited);
         let drafts = sketches.into_iter().map(Draft::new).collect::<Result<Vec<Draft>, StartError>>()?;
@@ -149,7 +154,7 @@ impl Engine {
                 .spawn(move || work(worker, core, &barrier))
                 .map_err(StartError::Thread)?;
             workers.push(Handle {
-                thread,
+                thread: Mutex::new(Some(thread)),
                 core,
                 cells,
                 injector: Mutex::new(injector),
@@ -160,6 +165,13 @@ impl Engine {
         }
         let senders = config.ports.iter().map(|port| (port.id, worker_of(port.id, QueueId(0), count))).collect();
         Ok(Engine { workers, queues, senders, ports, stop })
+    }
+
+    /// An engine without workers.
+    #[must_use]
+    pub fn none() -> Engine {
+        let stop = Arc::new(AtomicBool::new(true));
+        Engine { workers: Vec::new(), queues: Vec::new(), senders: HashMap::new(), ports: 0, stop }
     }
 
     /// All queues, by worker, in the order of [`Counters::queues`].
@@ -210,9 +222,20 @@ impl Engine {
     /// leaves behind is returned, by worker.
     #[must_use]
     pub fn stop(self) -> Vec<Stopped> {
+        self.halt()
+    }
+
+    /// The same, of which the second call finds nothing. Counters stay as they are, and descriptors stay open: queues are
+    /// free only when the engine is dropped, too.
+    #[must_use]
+    pub fn halt(&self) -> Vec<Stopped> {
         self.stop.store(true, Ordering::Relaxed);
         self.workers.iter().for_each(|worker| worker.wake.up());
-        let ended = self.workers.into_iter().map(|worker| match worker.thread.join() {
+        let threads = self.workers.iter().filter_map(|worker| {
+            let mut thread = worker.thread.lock().unwrap_or_else(PoisonError::into_inner);
+            thread.take()
+        });
+        let ended = threads.map(|thread| match thread.join() {
             Ok(ended) => ended,
             Err(cause) => panic::resume_unwind(cause),
         });
@@ -247,22 +270,4 @@ fn work(mut worker: Worker, core: Option<usize>, everyone: &Barrier) -> Ended {
         everyone.wait();
     });
     (worker.umem, worker.queues.into_iter().map(|queue| queue.socket).collect())
-}
-
-/// Whether a thread of this process may run on `core`, isolated cores included.
-fn can_pin(core: usize) -> Result<(), StartError> {
-    if core >= CpuSet::MAX_CPU {
-        return Err(StartError::Core(core, io::Error::new(io::ErrorKind::InvalidInput, "there is no such core")));
-    }
-    let tried = thread::spawn(move || sched_setaffinity(None, &only(core))).join();
-    match tried {
-        Ok(Err(error)) => Err(StartError::Core(core, error.into())),
-        _ => Ok(()),
-    }
-}
-
-fn only(core: usize) -> CpuSet {
-    let mut set = CpuSet::new();
-    set.set(core);
-    set
 }

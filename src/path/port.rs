@@ -39,7 +39,7 @@ pub struct Access {
 }
 
 /// This server, its ports and its networks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Surroundings {
     /// Indexed by `PortId`.
     pub ports: Vec<Port>,

@@ -3,35 +3,47 @@
 
 mod boot;
 mod claims;
+mod handover;
+mod held;
+mod news;
 mod observed;
+mod preparation;
 mod probe;
+mod programs;
 mod reload;
 mod run;
+mod stages;
 mod state_file;
 mod succession;
+mod takeover;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+
+use arc_swap::ArcSwap;
 
 use crate::afxdp::program::Attached;
 use crate::control::config::Config;
 use crate::control::kernel::Link;
-use crate::engine::{Engine, Tables};
+use crate::engine::{Engine, EngineConfig, Tables};
 use crate::naming::NamesWriter;
+use stages::Stages;
 use succession::Succession;
 
-pub use boot::{BootError, boot};
-pub use run::run;
+pub use boot::BootError;
+pub use run::{Manner, run};
 
 /// The running server. Workers read `tables`; all else belongs to the control thread.
 pub struct Appliance {
     config: Config,
     tables: Arc<Tables>,
-    engine: Engine,
-    started: Instant,
+    engine: ArcSwap<Engine>,
+    /// The workers' configuration, with nothing left to them.
+    workers: Mutex<EngineConfig>,
+    /// Since it began to come up.
+    stages: Stages,
     state_file: PathBuf,
-    succession: Succession,
+    succession: Mutex<Succession>,
     /// Locked by the control thread alone, for as long as one call takes.
     control: Mutex<Control>,
 }
@@ -39,8 +51,8 @@ pub struct Appliance {
 /// What the control thread changes.
 struct Control {
     writer: NamesWriter,
-    /// By port; none of a port whose interface is not there.
-    ports: Vec<Option<PortOnHost>>,
+    /// By port.
+    ports: Vec<PortOnHost>,
 }
 
 /// A port's interface, and the program on it.
@@ -52,5 +64,9 @@ struct PortOnHost {
 impl Appliance {
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn succession(&self) -> MutexGuard<'_, Succession> {
+        self.succession.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

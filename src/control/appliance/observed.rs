@@ -27,34 +27,34 @@ impl Observed for Appliance {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            uptime_s: self.started.elapsed().as_secs(),
+            uptime_s: self.stages.elapsed().as_secs(),
             generation: view.generation(),
             bindings: self.tables.names.len() as u64,
-            pinned: control.ports.iter().flatten().all(|port| port.program.pinned().is_ok()),
-            holder: self.succession.is_provided(),
+            pinned: control.ports.iter().all(|port| port.program.pinned().is_ok()),
+            holder: self.succession().is_provided(),
             quarantine: resting.collect(),
         }
     }
 
     fn ports(&self) -> Vec<PortReport> {
-        let counters = self.engine.counters();
+        let engine = self.engine.load();
+        let counters = engine.counters();
         let guard = table::pin();
         let around = self.tables.around.load(&guard);
         let control = self.control();
         let mut reports = Vec::with_capacity(around.ports.len());
         for (index, (port, on_host)) in around.ports.iter().zip(&control.ports).enumerate() {
-            let queues: Vec<QueueReport> = self
-                .engine
+            let queues: Vec<QueueReport> = engine
                 .queues()
                 .iter()
                 .zip(&counters.queues)
                 .filter(|(queue, _)| usize::from(queue.port.0) == index)
                 .map(|(queue, counted)| queue_report(queue, counted))
                 .collect();
-            let bound = self.engine.queues().iter().find(|queue| usize::from(queue.port.0) == index);
+            let bound = engine.queues().iter().find(|queue| usize::from(queue.port.0) == index);
             let mut report = PortReport {
                 name: port.name.clone(),
-                interface: on_host.as_ref().map(|on_host| on_host.link.name.clone()).unwrap_or_default(),
+                interface: on_host.link.name.clone(),
                 role: role_word(&port.role).to_owned(),
                 network: match &port.role {
                     Role::Access(access) => Some(around.networks.name(access.network).to_owned()),
@@ -62,8 +62,8 @@ impl Observed for Appliance {
                 },
                 mac: port.mac.to_string(),
                 mtu: u16::try_from(port.mtu).unwrap_or(u16::MAX),
-                up: on_host.as_ref().is_some_and(|on_host| on_host.link.up),
-                attach: on_host.as_ref().map_or("", |on_host| mode_word(on_host.program.mode())).to_owned(),
+                up: on_host.link.up,
+                attach: mode_word(on_host.program.mode()).to_owned(),
                 mode: bound.map_or("", |queue| if queue.bound.zero_copy { "zero-copy" } else { "copy" }).to_owned(),
                 traffic: sum(&queues),
                 queues,
@@ -90,7 +90,7 @@ impl Observed for Appliance {
     }
 
     fn workers(&self) -> Vec<WorkerReport> {
-        let workers = self.engine.counters().workers;
+        let workers = self.engine.load().counters().workers;
         let report = |(index, worker): (usize, crate::engine::WorkerCounters)| WorkerReport {
             worker: index as u32,
             core: worker.core.and_then(|core| u32::try_from(core).ok()),
@@ -105,7 +105,7 @@ impl Observed for Appliance {
     }
 
     fn drops(&self) -> Vec<DropCount> {
-        let counters = self.engine.counters();
+        let counters = self.engine.load().counters();
         let guard = table::pin();
         let around = self.tables.around.load(&guard);
         let mut drops = Vec::new();

@@ -1,8 +1,8 @@
 //! Another mapping, while packets flow.
 
 use super::Appliance;
-use super::boot::answers_arp;
-use super::claims::put_in_force;
+use super::claims::Wanted;
+use super::programs::answers_arp;
 use super::state_file;
 use crate::control::assemble::load_mapping;
 use crate::control::config::Mistake;
@@ -32,9 +32,12 @@ impl Appliance {
         let guard = table::pin();
         let (around, names) = (self.tables.around.load(&guard), self.tables.names.view(&guard));
         hold_pinned(&names, around);
+        let wanted = Wanted::gather(around, &names);
         for ((on_host, port), configured) in control.ports.iter_mut().zip(&around.ports).zip(&self.config.ports) {
-            let Some(claims) = on_host.as_mut().and_then(|on_host| on_host.program.claims()) else { continue };
-            if let Err(err) = put_in_force(claims, &port.role, answers_arp(&configured.role), around, &names) {
+            let Some(claims) = on_host.program.claims() else { continue };
+            let arp = answers_arp(&configured.role);
+            let taken = wanted.widen(claims, &port.role, arp).and_then(|()| wanted.narrow(claims, &port.role, arp));
+            if let Err(err) = taken {
                 tracing::error!(port = port.name, "its XDP program did not take the new claims: {err}");
             }
         }

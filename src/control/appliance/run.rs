@@ -4,15 +4,20 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
-use super::boot::with_link;
-use super::{Appliance, BootError, boot, probe};
-use crate::control::assemble::fixed_hops;
-use crate::control::config::{self, Config};
-use crate::control::holder;
-use crate::control::kernel::{Change, Link, Resolver, watch};
+use super::boot::{boot, with_link};
+use super::news::News;
+use super::preparation::Preparation;
+use super::stages::Stages;
+use super::takeover::take_over;
+use super::{Appliance, BootError, probe};
+use crate::control::config::Config;
+use crate::control::handover::{self, Door};
+use crate::control::holder::{self, ServiceManager};
+use crate::control::kernel::{Change, Link, Resolver};
 use crate::control::server::{ControlSocket, serve};
 use crate::table;
 
@@ -31,7 +36,15 @@ impl std::fmt::Display for RunError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             RunError::Boot(err) => err.fmt(f),
-            RunError::Socket(path, err) => write!(f, "the control socket {}: {err}", path.display()),
+            RunError::Socket(path, err) => {
+                write!(f, "the control socket {}: {err}", path.display())?;
+                match err.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        f.write_str("; stop it, or take its place with `sixway run --takeover`")
+                    }
+                    _ => Ok(()),
+                }
+            }
             RunError::Control(err) => write!(f, "the control thread: {err}"),
         }
     }
@@ -39,59 +52,92 @@ impl std::fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Runs a server until SIGTERM or SIGINT. SIGHUP reloads the mapping. With `holder`, a holder beside the control socket
-/// keeps its packet memory and sockets for the next engine, and gives it what the former one left.
+/// How a server is to begin, and to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Manner {
+    /// A holder beside the control socket keeps packet memory and sockets for the next engine, and gives this one what
+    /// the former one left.
+    pub holder: bool,
+    /// If an engine runs that has the control socket, this one takes its place.
+    pub takeover: bool,
+}
+
+/// Runs a server until SIGTERM or SIGINT, or until another has taken over. SIGHUP reloads the mapping.
 ///
 /// # Errors
 /// It could not come up, or its control thread failed.
-pub fn run(config: Config, holder: bool) -> Result<(), RunError> {
-    // First of all, so that a second engine is refused before it touches anything.
+pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
+    let stages = Stages::begin();
     let path = config.control.socket.clone();
-    let group = config.control.write_group.clone().or_else(|| config.control.read_group.clone());
-    let socket = ControlSocket::bind(&path, group.as_deref()).map_err(|err| RunError::Socket(path, err))?;
-    let holder = holder.then(|| holder::socket_beside(&config.control.socket));
+    // First of all, so that a second engine is refused before it touches anything.
+    let socket = match bind(&config) {
+        Err(error) if manner.takeover && error.kind() == io::ErrorKind::AddrInUse => None,
+        bound => Some(bound.map_err(|error| RunError::Socket(path.clone(), error))?),
+    };
+    let holder = manner.holder.then(|| holder::socket_beside(&path));
     let (resolver, questions) = Resolver::new();
-    let asker = resolver.clone();
-    let appliance = boot(config, holder.as_deref(), Arc::new(move |hop| asker.resolve(hop)));
-    let appliance = appliance.map_err(RunError::Boot)?;
+    // With somebody who may have kept it, packet memory is made only when it is known that nobody has.
+    let with_memory = socket.is_some() && holder.is_none() && !ServiceManager::has_passed_any();
+    let prepared = Preparation::new(config, with_memory, Arc::new(move |hop| resolver.resolve(hop)), stages);
+    let prepared = prepared.map_err(RunError::Boot)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;
+    let mut news = News::follow(&runtime, &prepared.config, questions);
+    let begins = [NotifyState::MainPid(std::process::id()), NotifyState::Ready];
+    // A service manager knows the process that it has started.
+    let begins = if socket.is_some() { &begins[1..] } else { &begins };
+    let (appliance, socket) = match socket {
+        Some(socket) => (boot(prepared, holder.as_deref()).map_err(RunError::Boot)?, socket),
+        None => {
+            let hops = runtime.block_on(news.next_hops());
+            take_over(prepared, hops, holder.as_deref()).map_err(RunError::Boot)?
+        }
+    };
     let appliance = Arc::new(appliance);
     appliance.probe();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;
-    runtime
-        .block_on(async {
-            let served = Arc::clone(&appliance);
-            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-            let server = tokio::spawn(serve(socket, served, async move {
-                // Whether told or dropped, it is time to stop.
-                let _ = stopped.await;
-            }));
-            let watched = Arc::clone(&appliance);
-            let interfaces = appliance.interfaces();
-            let uplinks = appliance.uplinks();
-            let fib = fixed_hops(&appliance.config);
-            let watching = watch(fib, uplinks, interfaces, questions, move |change| watched.note(change));
-            tracing::info!(state = %appliance.state_file.display(), "forwarding");
-            // Not under systemd: nobody to tell.
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-            let outcome = tokio::select! {
-                outcome = appliance.heed_signals() => outcome,
-                outcome = watching => outcome,
-                () = appliance.keep_probing() => Ok(()),
-            };
-            drop(stop);
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-            let served = server.await.map_err(io::Error::other)?;
-            outcome.and(served)
-        })
-        .map_err(RunError::Control)?;
-    if let Some(appliance) = Arc::into_inner(appliance) {
-        let stopped = appliance.engine.stop();
-        let lost = stopped.iter().filter(|stopped| !stopped.audit.adds_up()).count();
-        if lost > 0 {
-            tracing::error!("{lost} workers have lost frames: please report this");
-        }
-    }
+    runtime.block_on(serve_until_told(&appliance, socket, news, begins))?;
+    // Where another engine has taken over, no worker is left.
+    appliance.report_lost(&appliance.engine.load().halt());
     Ok(())
+}
+
+fn bind(config: &Config) -> io::Result<ControlSocket> {
+    let group = config.control.write_group.as_deref().or(config.control.read_group.as_deref());
+    ControlSocket::bind(&config.control.socket, group)
+}
+
+/// Does what a server does beside forwarding packets. `begins` is for the service manager.
+async fn serve_until_told(
+    appliance: &Arc<Appliance>,
+    socket: ControlSocket,
+    news: News,
+    begins: &[NotifyState<'_>],
+) -> Result<(), RunError> {
+    let at_socket = |error| RunError::Socket(appliance.config.control.socket.clone(), error);
+    let bequest = socket.bequest().map_err(at_socket)?;
+    let door = Door::open(&handover::socket_beside(&appliance.config.control.socket)).map_err(at_socket)?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let served: Arc<Appliance> = Arc::clone(appliance);
+    let server = tokio::spawn(serve(socket, served, async move {
+        // Whether told or dropped, it is time to stop.
+        let _ = stopped.await;
+    }));
+    tracing::info!(state = %appliance.state_file.display(), "forwarding");
+    // Not under systemd: nobody to tell.
+    let _ = sd_notify::notify(begins);
+    let outcome = tokio::select! {
+        outcome = appliance.heed_signals() => outcome.map_err(RunError::Control),
+        outcome = news.heed(|change| appliance.note(change)) => outcome.map_err(RunError::Control),
+        () = appliance.keep_probing() => Ok(()),
+        outcome = appliance.heed_successors(&door, &bequest) => {
+            // The state and the socket are another's: nothing may be changed here any more, and answers come from there.
+            server.abort();
+            return outcome.map_err(RunError::Boot);
+        }
+    };
+    drop(stop);
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    let served = server.await.map_err(|error| RunError::Control(io::Error::other(error)))?;
+    outcome.and(served.map_err(RunError::Control))
 }
 
 impl Appliance {
@@ -138,7 +184,7 @@ impl Appliance {
         let (around, names) = (self.tables.around.load(&guard), self.tables.names.view(&guard));
         for (port, frame) in probe::probes(&names, around) {
             // Asked again at the next turn if too many were waiting.
-            self.engine.inject(port, &frame);
+            self.engine.load().inject(port, &frame);
         }
     }
 
@@ -170,7 +216,7 @@ impl Appliance {
             self.tables.around.store(changed);
             self.tables.around.reclaim();
         }
-        if let Some(on_host) = self.control().ports.get_mut(index).and_then(Option::as_mut) {
+        if let Some(on_host) = self.control().ports.get_mut(index) {
             on_host.link = link;
         }
     }
@@ -187,15 +233,5 @@ impl Appliance {
             }
         }
         crate::path::hold_pinned(&names, around);
-    }
-
-    fn interfaces(&self) -> Vec<String> {
-        self.config.ports.iter().filter_map(|port| port.interface.clone()).collect()
-    }
-
-    fn uplinks(&self) -> Vec<String> {
-        let ports = self.config.ports.iter();
-        let uplinks = ports.filter(|port| matches!(port.role, config::Role::Uplink { .. }));
-        uplinks.filter_map(|port| port.interface.clone()).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -20,11 +21,24 @@ pub(super) struct Succession {
 }
 
 impl Succession {
+    /// Succeeds an engine that has shown its workers' `sets`: whoever kept for it is taken over later, by
+    /// [`Succession::take_holder`]. Returns what the workers have.
+    pub fn after(socket: Option<&Path>, sets: Sets) -> (Succession, Vec<Option<Parts>>) {
+        let prefix = prefix();
+        let (service_manager, _) = found("the service manager", ServiceManager::ask("sixway-"));
+        let parts = by_worker(&prefix, Sets::new(), sets);
+        (Succession { prefix, socket: socket.map(Path::to_owned), holder: None, service_manager }, parts)
+    }
+
+    /// Goes on with the former engine's holder.
+    pub fn take_holder(&mut self, connection: OwnedFd) {
+        self.holder = Some(Holder::from_connection(connection));
+    }
+
     /// Asks whoever keeps something; a holder only at `socket`. Returns what a former engine has left, by worker. That
     /// is nobody else's from then on, so all else that may fail should be done by now. Who can't be asked is logged.
     pub fn ask(socket: Option<&Path>) -> (Succession, Vec<Option<Parts>>) {
-        let netns = fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
-        let prefix = format!("sixway-{netns}-");
+        let prefix = prefix();
         let (service_manager, stored) = found("the service manager", ServiceManager::ask("sixway-"));
         let asked = socket.map_or(Ok(None), Holder::ask);
         let (holder, held) = found("the holder", asked);
@@ -35,8 +49,7 @@ impl Succession {
     /// Gives the engine's memory and sockets to those who keep, and starts a holder if one is wanted and there is none.
     /// Who can't is logged: the engine runs no worse.
     pub fn provide(&mut self, engine: &Engine) {
-        let name = |index| format!("{}{index}", self.prefix);
-        let sets: Vec<_> = (0..engine.workers()).map(|index| (name(index), engine.descriptors(index))).collect();
+        let sets = self.sets(engine);
         if let Some(socket) = &self.socket
             && self.holder.is_none()
         {
@@ -50,11 +63,39 @@ impl Succession {
         }
     }
 
+    /// The engine's memory and sockets, by worker.
+    pub fn sets<'a>(&self, engine: &'a Engine) -> Vec<(String, Vec<BorrowedFd<'a>>)> {
+        let name = |index| format!("{}{index}", self.prefix);
+        (0..engine.workers()).map(|index| (name(index), engine.descriptors(index))).collect()
+    }
+
+    /// Has those who keep close what they have of these workers, so that queues can be bound anew.
+    pub fn forget(&mut self, engine: &Engine) {
+        let names: Vec<String> = self.sets(engine).into_iter().map(|(name, _)| name).collect();
+        if let Some(holder) = &self.holder {
+            let _ = heeded("the holder", holder.keep(&[]));
+        }
+        if let Some(manager) = &self.service_manager {
+            let _ = heeded("the service manager", manager.forget(names.iter().map(String::as_str)));
+        }
+    }
+
+    /// The connection to the holder.
+    pub fn holder(&self) -> Option<BorrowedFd<'_>> {
+        self.holder.as_ref().map(Holder::connection)
+    }
+
     /// True if someone keeps the descriptors for the next engine.
     pub fn is_provided(&self) -> bool {
         self.holder.as_ref().is_some_and(Holder::is_there)
             || self.service_manager.as_ref().is_some_and(ServiceManager::has_store)
     }
+}
+
+/// Of this network namespace.
+fn prefix() -> String {
+    let netns = fs::metadata("/proc/thread-self/ns/net").map_or(0, |file| file.ino());
+    format!("sixway-{netns}-")
 }
 
 fn found<T>(who: &str, asked: io::Result<Option<(T, Sets)>>) -> (Option<T>, Sets) {

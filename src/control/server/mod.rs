@@ -10,7 +10,7 @@ pub use report::{
     DropCount, ExplainRequest, Observed, PortReport, Quarantined, QueueReport, Status, Traffic, WorkerReport,
 };
 pub use routes::{router, serve};
-pub use socket::ControlSocket;
+pub use socket::{Bequest, ControlSocket};
 
 #[cfg(test)]
 mod tests;

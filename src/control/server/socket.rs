@@ -1,12 +1,18 @@
 //! The control socket's file: one engine owns it, and what a dead one left is cleared.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, Gid};
+
+/// Connections that may wait to be accepted, as the standard library has it.
+const BACKLOG: i32 = 128;
 
 /// The bound control socket. Its file is removed when it is dropped.
 #[derive(Debug)]
@@ -19,8 +25,18 @@ pub struct ControlSocket {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Locked (flock(2)) for as long as the process has the socket, however it ends.
-    _lock: File,
+    /// Locked (flock(2)) for as long as the process has the socket, however it ends; it holds the process's id.
+    lock: File,
+    /// Another process has it now.
+    is_bequeathed: Arc<AtomicBool>,
+}
+
+/// The right to give the socket to another process while it is served.
+#[derive(Debug)]
+pub struct Bequest {
+    listener: UnixListener,
+    lock: File,
+    is_bequeathed: Arc<AtomicBool>,
 }
 
 impl ControlSocket {
@@ -36,9 +52,9 @@ impl ControlSocket {
         }
         let group = group.map(group_id).transpose()?;
         let lock_path = path.with_added_extension("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(lock_path)?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| io::Error::new(io::ErrorKind::AddrInUse, "another engine has the control socket"))?;
+        let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock_path)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| taken_by(&mut lock))?;
+        write_pid(&mut lock)?;
         match fs::symlink_metadata(path) {
             Ok(file) if file.file_type().is_socket() => fs::remove_file(path)?,
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket")),
@@ -61,7 +77,35 @@ impl ControlSocket {
             return Err(error);
         }
         listener.set_nonblocking(true)?;
-        Ok(ControlSocket { listener, file: SocketFile { path: path.to_owned(), _lock: lock } })
+        Ok(ControlSocket::over(listener, lock, path))
+    }
+
+    fn over(listener: UnixListener, lock: File, path: &Path) -> ControlSocket {
+        let is_bequeathed = Arc::new(AtomicBool::new(false));
+        ControlSocket { listener, file: SocketFile { path: path.to_owned(), lock, is_bequeathed } }
+    }
+
+    /// The socket at `path`, from the engine that had it: connections that wait are this process's to answer.
+    ///
+    /// # Errors
+    /// The descriptors are something else.
+    pub fn inherit(path: &Path, (listener, lock): (OwnedFd, OwnedFd)) -> io::Result<ControlSocket> {
+        // Who connects learns by this whose socket it is (SO_PEERCRED).
+        rustix::net::listen(&listener, BACKLOG)?;
+        let listener = UnixListener::from(listener);
+        listener.set_nonblocking(true)?;
+        let mut lock = File::from(lock);
+        write_pid(&mut lock)?;
+        Ok(ControlSocket::over(listener, lock, path))
+    }
+
+    /// What it takes to give it away later.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn bequest(&self) -> io::Result<Bequest> {
+        let is_bequeathed = Arc::clone(&self.file.is_bequeathed);
+        Ok(Bequest { listener: self.listener.try_clone()?, lock: self.file.lock.try_clone()?, is_bequeathed })
     }
 
     /// The listener for this thread's runtime, and what must live as long as it.
@@ -73,8 +117,39 @@ impl ControlSocket {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // The lock's file stays: whoever opened it before us would hold a lock on a file without a name.
-        let _ = fs::remove_file(&self.path);
+        if !self.is_bequeathed.load(Ordering::Relaxed) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+impl Bequest {
+    /// The listener and the lock.
+    #[must_use]
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.listener.as_fd(), self.lock.as_fd()]
+    }
+
+    /// They are another's now: this process leaves the socket's file alone.
+    pub fn done(&self) {
+        self.is_bequeathed.store(true, Ordering::Relaxed);
+    }
+}
+
+fn write_pid(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+/// Who has the lock.
+fn taken_by(lock: &mut File) -> io::Error {
+    let mut pid = String::new();
+    let said = match lock.read_to_string(&mut pid) {
+        Ok(_) if !pid.trim().is_empty() => format!("another engine (process {}) has it", pid.trim()),
+        _ => "another engine has it".to_owned(),
+    };
+    io::Error::new(io::ErrorKind::AddrInUse, said)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

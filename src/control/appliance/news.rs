@@ -1,0 +1,58 @@
+//! The kernel's news, from before the server is up: what comes meanwhile waits.
+
+use std::io;
+
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::control::assemble::fixed_hops;
+use crate::control::config::{self, Config};
+use crate::control::kernel::{Change, Questions, watch};
+use crate::neighbour::NextHops;
+
+/// News that come as long as the runtime runs.
+pub(super) struct News {
+    changes: mpsc::UnboundedReceiver<Change>,
+    watching: JoinHandle<io::Result<()>>,
+    /// Taken out already, and not noted yet.
+    early: Vec<Change>,
+}
+
+impl News {
+    /// Begins to follow what concerns the configured ports.
+    pub fn follow(runtime: &Runtime, config: &Config, questions: Questions) -> News {
+        let (report, changes) = mpsc::unbounded_channel();
+        let interfaces: Vec<String> = config.ports.iter().filter_map(|port| port.interface.clone()).collect();
+        let uplinks = config.ports.iter().filter(|port| matches!(port.role, config::Role::Uplink { .. }));
+        let uplinks: Vec<String> = uplinks.filter_map(|port| port.interface.clone()).collect();
+        let fib = fixed_hops(config);
+        let watching = runtime.spawn(watch(fib, uplinks, interfaces, questions, move |change| {
+            // Nobody listens any more: the server is ending.
+            let _ = report.send(change);
+        }));
+        News { changes, watching, early: Vec::new() }
+    }
+
+    /// Waits for the first word on next hops. None if the kernel can't be followed.
+    pub async fn next_hops(&mut self) -> Option<NextHops> {
+        loop {
+            match self.changes.recv().await? {
+                Change::NextHops(hops) => return Some(hops),
+                other => self.early.push(other),
+            }
+        }
+    }
+
+    /// Notes all news for as long as the kernel can be followed.
+    ///
+    /// # Errors
+    /// It can't any more.
+    pub async fn heed(mut self, mut note: impl FnMut(Change)) -> io::Result<()> {
+        self.early.drain(..).for_each(&mut note);
+        while let Some(change) = self.changes.recv().await {
+            note(change);
+        }
+        self.watching.await.map_err(io::Error::other)?
+    }
+}
