@@ -64,7 +64,36 @@ fn a_download_survives_the_death_of_both_engines() {
 /// Thirty deaths: connections of every kind live through all of them. Prints how soon forwarding is back.
 #[test]
 fn thirty_deaths_and_every_connection_lives() {
-    let mut lab = Lab::running();
+    thirty_deaths(&mut Lab::running());
+}
+
+/// The same with a mapping of a thousand bindings, most of which are of other servers.
+#[test]
+fn thirty_deaths_with_a_thousand_bindings() {
+    let mut lab = Lab::new();
+    let mapping = with_filler(lab.mapping(), 1000);
+    lab.set_mapping(&mapping);
+    lab.start(1);
+    lab.start(2);
+    assert_eq!(lab.engine(1).get("/v1/status")["bindings"], 1000);
+    thirty_deaths(&mut lab);
+}
+
+/// The mapping and as many services more as make `count` bindings of it, a quarter of them on s1 and s2.
+fn with_filler(mapping: &str, count: usize) -> String {
+    let mut mapping = mapping.to_owned();
+    for n in 0..count - mapping.lines().count() {
+        let (server, nth) = (n % 8 + 1, n / 8);
+        mapping += &format!(
+            "blue tcp 02:00:00:00:00:0{server} 192.168.50.{server}:{} 02:42:0a:63:{server:02x}:{nth:02x} \
+             10.99.{server}.{nth}:80\n",
+            21000 + nth,
+        );
+    }
+    mapping
+}
+
+fn thirty_deaths(lab: &mut Lab) {
     let _web = Greeter::start(lab.at("web"), "web", 80);
     let _shop = Greeter::start(lab.at("shop"), "shop", 80);
     let _carol = Greeter::start(lab.at("carol"), "carol", 7);
@@ -90,6 +119,7 @@ fn thirty_deaths_and_every_connection_lives() {
     assert!(peers::udp_echo(&probe, b"before", 1000), "the probe works");
 
     let mut outages = Vec::new();
+    let bindings = lab.mapping().lines().count();
     for death in 0..30_u8 {
         let server = death % 2 + 1;
         lab.engine(server).kill();
@@ -105,7 +135,7 @@ fn thirty_deaths_and_every_connection_lives() {
     outages.sort();
     let (median, worst) = (outages[outages.len() / 2], outages[outages.len() - 1]);
     println!(
-        "30 deaths, {} connections alive; exec to forwarding: median {median:.1?}, worst {worst:.1?}",
+        "30 deaths, {bindings} bindings, {} connections alive; exec to forwarding: median {median:.1?}, worst {worst:.1?}",
         connections.len()
     );
 }

@@ -80,6 +80,110 @@ fn a_handed_over_upgrade_costs_only_what_overflows() {
     end_well(&mut lab);
 }
 
+/// Ten upgrades in a row while both engines run: each new engine takes over from the one that forwards.
+#[test]
+fn ten_takeovers_in_the_middle_of_a_stream_lose_nothing() {
+    takeovers(Lab::running_with_holders());
+}
+
+/// No holder is needed for that.
+#[test]
+fn takeovers_need_no_holder() {
+    takeovers(Lab::running());
+}
+
+/// Nor has a container to speak first, where engines found out by themselves which port it is behind.
+#[test]
+fn takeovers_remember_who_is_behind_which_port() {
+    let mut lab = Lab::new();
+    lab.leave_macs_to_the_engine();
+    lab.start(1);
+    lab.start(2);
+    takeovers(lab);
+}
+
+fn takeovers(mut lab: Lab) {
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut stream);
+    let load = Load::start(lab.at("carol"), lab.at("web"), (WEB, 7), rate());
+    let (start, overflowed_before) = (load.mark(), overflowed(&mut lab));
+    let mut accounts = Vec::new();
+    for upgrade in 0..10_u8 {
+        let server = upgrade % 2 + 1;
+        let (mark, former) = (load.mark(), lab.engine(server).pid());
+        lab.engine(server).take_over();
+        let account = load.since(mark);
+        println!("takeover {upgrade} of s{server}: {account:?}, {}", took(&mut lab, server));
+        assert!(inherited_all(&mut lab, server), "{}", lab.engine(server).log());
+        let status = lab.engine(server).get("/v1/status");
+        assert!(status["pid"] == lab.engine(server).pid() && status["pid"] != former, "{status}");
+        says_back(&mut stream, &[upgrade; 8]).expect("the connection survived");
+        accounts.push(account);
+    }
+    let (account, overflow) = (load.since(start), overflowed(&mut lab) - overflowed_before);
+    println!("in all: {account:?}, {overflow} overflowed");
+    assert!(account.lost == overflow && account.doubled == 0, "{account:?}, {overflow} overflowed");
+    drop(load);
+    summary("takeover", &accounts);
+    end_well(&mut lab);
+}
+
+/// What the engine that was started last said of the time without workers.
+fn took(lab: &mut Lab, server: u8) -> String {
+    let log = lab.engine(server).log();
+    let line = log.lines().rev().find(|line| line.contains("workers took over within"));
+    line.and_then(|line| line.split("INFO ").nth(1)).unwrap_or_default().to_owned()
+}
+
+/// A successor that fails after everything was handed to it: the engine that ran goes on, and nothing is lost.
+#[test]
+fn a_successor_that_fails_costs_nothing() {
+    let mut lab = Lab::running_with_holders();
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut stream);
+    let config = lab.engine(2).config();
+    let good = fs::read_to_string(&config).expect("the configuration");
+    let before = overflowed(&mut lab);
+    let load = Load::start(lab.at("carol"), lab.at("web"), (WEB, 7), rate());
+    let mark = load.mark();
+    fs::write(&config, good.replace("/state\"", "/nowhere\\u0000/state\"")).expect("the configuration");
+    assert!(!lab.engine(2).second(&["--takeover"]), "no state can be kept there");
+    says_back(&mut stream, b"still the first").expect("the connection survived");
+    let (account, overflow) = (load.since(mark), overflowed(&mut lab) - before);
+    println!("a failed takeover: {account:?}, {overflow} overflowed");
+    assert!(account.lost == overflow && account.doubled == 0, "{account:?}, {overflow} overflowed");
+    assert!(lab.engine(2).log().contains("this engine goes on"), "{}", lab.engine(2).log());
+
+    fs::write(&config, good).expect("the configuration");
+    lab.engine(2).take_over();
+    says_back(&mut stream, b"and now the next").expect("the connection survived");
+    drop(load);
+    end_well(&mut lab);
+}
+
+/// A successor with other ports: sockets are bound anew, and connections live.
+#[test]
+fn a_takeover_with_another_port_binds_anew() {
+    let mut lab = Lab::running_with_holders();
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut stream);
+    let erin = Member { mac: "02:42:0a:00:00:05", ip: [10, 0, 0, 5].into(), name: "erin", ..crate::lab::CAST[5] };
+    lab.add_container(erin);
+    let mapping = lab.mapping().to_owned();
+    lab.set_mapping(&mapping);
+    lab.engine(2).take_over();
+    says_back(&mut stream, b"one more port").expect("the connection survived");
+    assert_eq!(lab.engine(2).get("/v1/ports").as_array().map(Vec::len), Some(5));
+    assert_eq!(lab.engine(2).get("/v1/status")["holder"], true);
+    lab.engine(2).take_over();
+    assert!(inherited_all(&mut lab, 2), "{}", lab.engine(2).log());
+    says_back(&mut stream, b"and the next").expect("the connection survived");
+    end_well(&mut lab);
+}
+
 /// What was left does not fit any more, or is no packet memory at all: the engine lets go of it and binds anew.
 #[test]
 fn what_does_not_fit_is_bound_anew() {
@@ -124,6 +228,53 @@ fn what_does_not_fit_is_bound_anew() {
     end_well(&mut lab);
 }
 
+/// Two workers an engine and two queues a port: each worker's part is taken over from the holder, and by takeover.
+#[test]
+fn several_workers_die_and_are_followed() {
+    let mut lab = Lab::new();
+    lab.with_two_workers();
+    lab.start(1);
+    lab.start(2);
+    for server in [1, 2] {
+        let engine = lab.engine(server);
+        engine.stop();
+        engine.with_holder();
+        engine.start();
+    }
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut streams: Vec<_> = (0..16)
+        .map(|_| {
+            let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+            greeting(&mut stream);
+            stream
+        })
+        .collect();
+    for death in 0..10_u8 {
+        let server = death % 2 + 1;
+        if death < 6 {
+            lab.engine(server).kill();
+            lab.engine(server).start();
+        } else {
+            lab.engine(server).take_over();
+        }
+        assert!(inherited_all(&mut lab, server), "{}", lab.engine(server).log());
+        for stream in &mut streams {
+            says_back(stream, &[death; 8]).expect("the connection survived");
+        }
+        let workers = lab.engine(server).get("/v1/workers");
+        assert_eq!(workers.as_array().map(Vec::len), Some(2), "{workers}");
+        let count = |of: &serde_json::Value, name: &str| of[name].as_u64().expect("a count");
+        let ports = lab.engine(server).get("/v1/ports");
+        let ports = ports.as_array().expect("a list");
+        assert_eq!(ports[0]["queues"].as_array().map(Vec::len), Some(2), "{}", ports[0]);
+        let by_worker: Vec<u64> = (0..2).map(|n| count(&workers[n], "packets")).collect();
+        println!("death {death} of s{server}: packets by worker {by_worker:?}");
+        assert!(by_worker.iter().all(|&packets| packets > 0), "both workers work: {workers}");
+        until("each frame has one verdict", SOON, || lab.engine(server).counters_add_up().then_some(()));
+    }
+    end_well(&mut lab);
+}
+
 /// A second engine is refused before it can take anything from the first.
 #[test]
 fn of_two_engines_the_first_keeps_its_sockets() {
@@ -131,7 +282,11 @@ fn of_two_engines_the_first_keeps_its_sockets() {
     let _web = Greeter::start(lab.at("web"), "web", 80);
     let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
     greeting(&mut stream);
-    assert!(!lab.engine(2).second(), "one engine at a time");
+    assert!(!lab.engine(2).second(&[]), "one engine at a time");
+    let (log, pid) = (lab.engine(2).log(), lab.engine(2).pid());
+    for said in [&format!("(process {pid})"), "control.sock", "--takeover"] {
+        assert!(log.contains(said), "it says {said}: {log}");
+    }
     let busy = Holder::ask(&lab.engine(2).holder()).expect_err("the holder serves the engine that runs");
     assert_eq!(busy.kind(), std::io::ErrorKind::ResourceBusy);
     says_back(&mut stream, b"still there?").expect("the first engine runs on");

@@ -26,11 +26,13 @@ pub fn text<'a>(
     dir: &Path,
     networks: &str,
     pinned: bool,
+    workers: usize,
     members: impl Iterator<Item = &'a Member>,
 ) -> String {
     let dir = dir.display();
     let ip = server_ip(server);
-    let core = usize::from(server - 1) % std::thread::available_parallelism().map_or(1, usize::from);
+    let machine = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores: Vec<usize> = (0..workers).map(|worker| (usize::from(server - 1) + worker) % machine).collect();
     let mut text = format!(
         r#"[server]
 ip = "{ip}"
@@ -38,7 +40,7 @@ ports = "{OWNED}"
 mapping = "mapping.sixway"
 
 [engine]
-cores = [{core}]
+cores = {cores:?}
 poll = "adaptive"
 pin_dir = "{dir}/bpf"
 state = "{dir}/state"

@@ -49,8 +49,21 @@ impl Engine {
     }
 
     /// Starts another one of the same configuration, to its end: true if it ended well, and what it printed is in the log.
-    pub fn second(&self) -> bool {
-        (self.command)().args(&self.arguments).status().expect("a second engine starts").success()
+    pub fn second(&self, more: &[&str]) -> bool {
+        (self.command)().args(&self.arguments).args(more).status().expect("a second engine starts").success()
+    }
+
+    /// Another one takes its place while it runs; it must end well by itself.
+    pub fn take_over(&mut self) {
+        let mut former = self.child.take().expect("an engine that was started");
+        self.child = Some((self.command)().args(&self.arguments).arg("--takeover").spawn().expect("the engine starts"));
+        let status = until("the former engine ends", SOON, || former.try_wait().expect("a child"));
+        assert!(status.success(), "a clean end: {status}\n{}", self.log());
+        self.wait_until_ready();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("an engine that was started").id()
     }
 
     /// Starts it and waits for the control socket to answer.

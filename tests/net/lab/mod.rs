@@ -93,6 +93,7 @@ pub struct Lab {
     mapping: String,
     networks: String,
     pinned: bool,
+    workers: usize,
     namespaces: BTreeMap<String, Namespace>,
     members: Vec<Member>,
     engines: BTreeMap<u8, Engine>,
@@ -120,6 +121,7 @@ impl Lab {
             mapping: MAPPING.to_owned(),
             networks: config::NETWORKS.to_owned(),
             pinned: true,
+            workers: 1,
             namespaces: BTreeMap::new(),
             members: Vec::new(),
             engines: BTreeMap::new(),
@@ -173,6 +175,16 @@ impl Lab {
     /// Replaces the `[[network]]` tables of the configuration.
     pub fn set_networks(&mut self, networks: &str) {
         networks.clone_into(&mut self.networks);
+    }
+
+    /// Gives engines that start from now on two workers, and the links of servers two queues each way.
+    pub fn with_two_workers(&mut self) {
+        self.workers = 2;
+        for server in ["s1", "s2"] {
+            for (place, interface) in [(server, "eth1".to_owned()), ("wire", format!("to-{server}"))] {
+                self.at(place).run("ethtool", &["-L", &interface, "rx", "2", "tx", "2"]);
+            }
+        }
     }
 
     /// Leaves `mac` out of the access ports: engines must find out who is behind them.
@@ -231,8 +243,11 @@ impl Lab {
         fs::create_dir_all(&dir).expect("a directory for the server");
         fs::write(dir.join("mapping.sixway"), &self.mapping).expect("the mapping file");
         let members = self.members.iter().filter(|member| member.server == server);
-        fs::write(dir.join("sixway.toml"), config::text(server, &dir, &self.networks, self.pinned, members))
-            .expect("the configuration");
+        fs::write(
+            dir.join("sixway.toml"),
+            config::text(server, &dir, &self.networks, self.pinned, self.workers, members),
+        )
+        .expect("the configuration");
     }
 
     fn lay_the_wire(&mut self) {
