@@ -3,7 +3,7 @@
 use super::parse::{ETHERNET_LEN, Macs};
 use super::transport::{self, Part};
 use super::{
-    Fragment, Frame, Malformed, Packet, Parsed,
+    Fragment, Frame, L4, Malformed, Packet, Parsed,
     checksum::{self, Sum},
 };
 use crate::units::{Ip, Proto};
@@ -16,8 +16,13 @@ const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
 
 /// Parses `l3`, what follows the frame's Ethernet header.
-#[inline]
-pub(super) fn parse(l3: &[u8], frame: &Frame, macs: Macs) -> Result<Parsed, Malformed> {
+#[inline(always)]
+pub(super) fn parse(
+    l3: &[u8],
+    frame: &Frame,
+    macs: Macs,
+    into: &mut Result<Parsed, Malformed>,
+) -> Result<(), Malformed> {
     let header = l3.first_chunk::<HEADER_LEN>().ok_or(Malformed::Truncated)?;
     // Whole words, so that the header is loaded five times and not twenty.
     let [version_to_len, id_to_offset, ttl_to_checksum, src, dst] = words(header);
@@ -44,26 +49,29 @@ pub(super) fn parse(l3: &[u8], frame: &Frame, macs: Macs) -> Result<Parsed, Malf
     let l4_at = (ETHERNET_LEN + header_len) as u16;
 
     let part = Part { proto, is_v4: true, fragment, l4_at, l4_len: (total_len - header_len) as u32 };
-    transport::parse(l4, part, move |l4| {
-        Parsed::Ip(Packet {
-            src: Ip::from_v4_bits(src),
-            dst: Ip::from_v4_bits(dst),
-            l4,
-            l3_end: (ETHERNET_LEN + total_len) as u32,
-            l3_at: ETHERNET_LEN as u16,
-            l4_at,
-            ip_id: (id_to_offset >> 16) as u16,
-            eth_dst: macs.dst,
-            eth_src: macs.src,
-            proto,
-            ttl: (ttl_to_checksum >> 24) as u8,
-            dscp_ecn: (version_to_len >> 16) as u8,
-            dont_fragment: flags_offset & DONT_FRAGMENT != 0,
-            fragment,
-            has_options: header_len > HEADER_LEN,
-            source_route,
-        })
-    })
+    *into = Ok(Parsed::Ip(Packet {
+        src: Ip::from_v4_bits(src),
+        dst: Ip::from_v4_bits(dst),
+        l4: L4::Portless,
+        l3_end: (ETHERNET_LEN + total_len) as u32,
+        l3_at: ETHERNET_LEN as u16,
+        l4_at,
+        ip_id: (id_to_offset >> 16) as u16,
+        eth_dst: macs.dst,
+        eth_src: macs.src,
+        proto,
+        ttl: (ttl_to_checksum >> 24) as u8,
+        dscp_ecn: (version_to_len >> 16) as u8,
+        dont_fragment: flags_offset & DONT_FRAGMENT != 0,
+        fragment,
+        has_options: header_len > HEADER_LEN,
+        source_route,
+    }));
+    // The transport header is written where it stays, not moved there with the packet.
+    match into {
+        Ok(Parsed::Ip(packet)) => transport::parse(l4, part, &mut packet.l4),
+        _ => Ok(()),
+    }
 }
 
 /// The header's five words, in host order.
@@ -138,7 +146,7 @@ fn has_source_route(mut options: &[u8]) -> Result<bool, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{L4, parse};
+    use crate::frame::parse;
 
     /// Ethernet, then UDP 10.1.0.2:53 -> 10.2.0.2:54 of 10 bytes, with two bytes of padding.
     const UDP: [u8; 46] = [

@@ -2,7 +2,7 @@
 
 use super::parse::{ETHERNET_LEN, Macs};
 use super::transport::{self, Part};
-use super::{Fragment, Frame, Malformed, Packet, Parsed, ipv4};
+use super::{Fragment, Frame, L4, Malformed, Packet, Parsed, ipv4};
 use crate::units::{Ip, Proto};
 
 /// Length of the fixed header in bytes.
@@ -17,8 +17,13 @@ const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
 /// Parses `l3`, what follows the frame's Ethernet header. Jumbograms (RFC 2675) are refused by their length.
-#[inline]
-pub(super) fn parse(l3: &[u8], frame: &Frame, macs: Macs) -> Result<Parsed, Malformed> {
+#[inline(never)]
+pub(super) fn parse(
+    l3: &[u8],
+    frame: &Frame,
+    macs: Macs,
+    into: &mut Result<Parsed, Malformed>,
+) -> Result<(), Malformed> {
     let header = l3.first_chunk::<HEADER_LEN>().ok_or(Malformed::Truncated)?;
     if header[0] >> 4 != 6 {
         return Err(Malformed::BadVersion);
@@ -39,26 +44,29 @@ pub(super) fn parse(l3: &[u8], frame: &Frame, macs: Macs) -> Result<Parsed, Malf
     let l4_at = (ETHERNET_LEN + l4_at) as u16;
 
     let part = Part { proto, is_v4: false, fragment, l4_at, l4_len };
-    transport::parse(l4, part, move |l4| {
-        Parsed::Ip(Packet {
-            src,
-            dst,
-            l4,
-            l3_end: (ETHERNET_LEN + total_len) as u32,
-            l3_at: ETHERNET_LEN as u16,
-            l4_at,
-            ip_id: 0,
-            eth_dst: macs.dst,
-            eth_src: macs.src,
-            proto,
-            ttl: header[7],
-            dscp_ecn: header[0] << 4 | header[1] >> 4,
-            dont_fragment: true,
-            fragment,
-            has_options,
-            source_route,
-        })
-    })
+    *into = Ok(Parsed::Ip(Packet {
+        src,
+        dst,
+        l4: L4::Portless,
+        l3_end: (ETHERNET_LEN + total_len) as u32,
+        l3_at: ETHERNET_LEN as u16,
+        l4_at,
+        ip_id: 0,
+        eth_dst: macs.dst,
+        eth_src: macs.src,
+        proto,
+        ttl: header[7],
+        dscp_ecn: header[0] << 4 | header[1] >> 4,
+        dont_fragment: true,
+        fragment,
+        has_options,
+        source_route,
+    }));
+    // The transport header is written where it stays, not moved there with the packet.
+    match into {
+        Ok(Parsed::Ip(packet)) => transport::parse(l4, part, &mut packet.l4),
+        _ => Ok(()),
+    }
 }
 
 /// Source and destination of a fixed header.

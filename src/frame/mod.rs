@@ -28,7 +28,7 @@ pub use echo_reply::echo_reply;
 pub use icmp_error::{IcmpError, icmp_error};
 pub use malformed::Malformed;
 pub use packet::{Embedded, EmbeddedL4, Fragment, L4, Packet, TcpFlags};
-pub use parse::{ETHERNET_LEN, Parsed, parse};
+pub use parse::{ETHERNET_LEN, Parsed, parse, parse_into};
 pub use rewrite::{ChecksumWork, Rewrite, rewrite, set_macs};
 pub use rewrite_error::rewrite_error;
 pub use tcp_reset::tcp_reset;

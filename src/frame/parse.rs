@@ -22,14 +22,33 @@ pub enum Parsed {
 /// transport checksum is not verified: a wrong one travels on and stays wrong.
 #[inline]
 pub fn parse(frame: &Frame) -> Result<Parsed, Malformed> {
+    let mut parsed = Err(Malformed::Truncated);
+    parse_into(frame, &mut parsed);
+    parsed
+}
+
+/// As [`parse`], to where the outcome is to stay: a packet that is copied right after it was written, in larger pieces
+/// than it was written in, waits until the stores have left the core.
+#[inline]
+pub fn parse_into(frame: &Frame, into: &mut Result<Parsed, Malformed>) {
+    if let Err(why) = parse_ethernet(frame, into) {
+        *into = Err(why);
+    }
+}
+
+#[inline(always)]
+fn parse_ethernet(frame: &Frame, into: &mut Result<Parsed, Malformed>) -> Result<(), Malformed> {
     let (ethernet, l3) = frame.bytes().split_first_chunk::<ETHERNET_LEN>().ok_or(Malformed::Truncated)?;
     let (dst, tail) = ethernet.split_first_chunk::<6>().ok_or(Malformed::Truncated)?;
     let (src, ethertype) = tail.split_first_chunk::<6>().ok_or(Malformed::Truncated)?;
     let macs = Macs { dst: Mac(*dst), src: Mac(*src) };
     match *ethertype {
-        [0x08, 0x00] => ipv4::parse(l3, frame, macs),
-        [0x86, 0xdd] => ipv6::parse(l3, frame, macs),
-        ref other => parse_other(other, l3),
+        [0x08, 0x00] => ipv4::parse(l3, frame, macs, into),
+        [0x86, 0xdd] => ipv6::parse(l3, frame, macs, into),
+        ref other => {
+            *into = parse_other(other, l3);
+            Ok(())
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The transport header: TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792) and ICMPv6 (RFC 4443).
 
-use super::{Fragment, L4, Malformed, Parsed, TcpFlags, embedded};
+use super::{Fragment, L4, Malformed, TcpFlags, embedded};
 use crate::units::Proto;
 
 /// What the IP header says about the part that follows it.
@@ -14,24 +14,24 @@ pub(super) struct Part {
     pub l4_len: u32,
 }
 
-/// Parses the header that `l4` starts with and hands it to `finish`, which is called in one place for each common
-/// protocol so that the packet is written once, straight to where the caller wants it.
+/// Parses the header that `l4` starts with, to where the packet is.
 #[inline(always)]
-pub(super) fn parse(l4: &[u8], part: Part, finish: impl Fn(L4) -> Parsed) -> Result<Parsed, Malformed> {
+pub(super) fn parse(l4: &[u8], part: Part, into: &mut L4) -> Result<(), Malformed> {
     match part.proto {
-        _ if part.fragment == Fragment::Later => Ok(finish(L4::Later)),
+        _ if part.fragment == Fragment::Later => *into = L4::Later,
         Proto::TCP => {
             let (src, dst, flags) = tcp(l4, &part)?;
-            Ok(finish(L4::Tcp { src, dst, flags }))
+            *into = L4::Tcp { src, dst, flags };
         }
         Proto::UDP => {
             let (src, dst) = udp(l4, &part)?;
-            Ok(finish(L4::Udp { src, dst }))
+            *into = L4::Udp { src, dst };
         }
-        Proto::ICMP if part.is_v4 => Ok(finish(icmp(l4, &part)?)),
-        Proto::ICMPV6 if !part.is_v4 => Ok(finish(icmpv6(l4, &part)?)),
-        _ => Ok(finish(L4::Portless)),
+        Proto::ICMP if part.is_v4 => *into = icmp(l4, &part)?,
+        Proto::ICMPV6 if !part.is_v4 => *into = icmpv6(l4, &part)?,
+        _ => *into = L4::Portless,
     }
+    Ok(())
 }
 
 #[inline(always)]

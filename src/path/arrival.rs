@@ -14,15 +14,11 @@ use crate::units::{Endpoint, Ip};
 
 /// Who sent the packet, as the wire tells.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Sender<'g> {
-    /// A container, under this wire name.
-    Bound {
-        binding: &'g Binding,
-        wire: Endpoint,
-    },
-    Outside {
-        address: Endpoint,
-    },
+pub(super) struct Sender<'g> {
+    /// The container's; `None` for somebody outside.
+    pub binding: Option<&'g Binding>,
+    /// The wire name, or the address and port outside.
+    pub name: Endpoint,
 }
 
 /// Decides how a packet is delivered to a container on this server.
@@ -44,11 +40,7 @@ pub(super) fn deliver<'g, O: Observer>(
     {
         return Err(Stop::Drop(Reason::NotSolicited));
     }
-    let remote = match *from {
-        Sender::Bound { wire, .. } => wire,
-        Sender::Outside { address } => address,
-    };
-    let dst = inside_destination(walk, flow, to, remote)?;
+    let dst = inside_destination(walk, flow, to, &from.name)?;
     walk.step(Step::DestinationBecomes { name: dst });
     let src = if flow.src.proto.is_echo() { Endpoint { port: dst.port, ..seen } } else { seen };
     walk.step(Step::SourceArrivesAs { name: src });
@@ -64,10 +56,8 @@ pub(super) fn deliver<'g, O: Observer>(
 /// Across networks a client shows its wire name, and the server that it called the inside name that it was called by.
 #[inline(always)]
 fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Result<(Endpoint, Option<Side>), Stop> {
-    let (binding, wire) = match *from {
-        Sender::Outside { address } => return Ok((address, Some(Side::Outside))),
-        Sender::Bound { binding, wire } => (binding, wire),
-    };
+    let wire = from.name;
+    let Some(binding) = from.binding else { return Ok((wire, Some(Side::Outside))) };
     let Inside(inside) = binding.inside_of(wire.proto, wire.port);
     let (sender, receiver) = (binding.network(), to.binding().network());
     if sender == receiver {
@@ -98,7 +88,7 @@ fn inside_destination<O>(
     walk: &Walk<'_, '_, O>,
     flow: &Flow,
     to: &Bound<'_>,
-    remote: Endpoint,
+    remote: &Endpoint,
 ) -> Result<Endpoint, Stop> {
     let Inside(inside) = to.at.inside_of(flow.dst.proto, to.wire_port);
     if !to.binding().is_block() || passes_native(to.binding(), inside.port) {
@@ -107,9 +97,9 @@ fn inside_destination<O>(
     let state = walk.cx.state;
     let pool = pool(walk, to.at).ok_or(Stop::Drop(Reason::NoEntry))?;
     let entry = if flow.is_error() || walk.cx.dry_run {
-        state.peek_in(&pool, to.wire_port, &remote, walk.cx.now)
+        state.peek_in(&pool, to.wire_port, remote, walk.cx.now)
     } else {
-        state.translate_in(&pool, to.wire_port, &remote, flow.signal, walk.cx.now)
+        state.translate_in(&pool, to.wire_port, remote, flow.signal, walk.cx.now)
     };
     let port = entry.ok_or(Stop::Drop(Reason::NoEntry))?;
     Ok(Endpoint { port, ..inside })
@@ -121,16 +111,15 @@ fn error_source(packet: &Packet, flow: &Flow, from: &Sender<'_>, seen: Ip) -> Ip
     let L4::IcmpError { kind, code, .. } = packet.l4 else { return packet.src };
     let speaks_for_container =
         if packet.src.is_v4() { kind == 3 && matches!(code, 2 | 3) } else { kind == 1 && code == 4 };
-    match *from {
-        // From a container next door: it has not been on the wire, where it would have taken the ServerIP.
-        Sender::Bound { wire, .. } if packet.src == flow.src.ip && packet.src != wire.ip => {
-            if speaks_for_container {
-                seen
-            } else {
-                wire.ip
-            }
-        }
-        Sender::Bound { wire, .. } if speaks_for_container && packet.src == wire.ip => seen,
+    if from.binding.is_none() {
+        return packet.src;
+    }
+    // From a container next door: it has not been on the wire, where it would have taken the ServerIP.
+    let wire = from.name.ip;
+    let is_neighbour = packet.src == flow.src.ip && packet.src != wire;
+    match speaks_for_container {
+        true if is_neighbour || packet.src == wire => seen,
+        false if is_neighbour => wire,
         _ => packet.src,
     }
 }

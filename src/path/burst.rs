@@ -22,10 +22,9 @@ pub fn walk_burst(
     verdicts: &mut [Verdict],
 ) -> usize {
     let count = frames.len().min(verdicts.len()).min(BURST);
-    // Parsed in place: what is copied right after it was written, in other pieces, waits for the store.
     let mut parsed = [const { Err(Malformed::Truncated) }; BURST];
     for (frame, parsed) in frames[..count].iter().zip(&mut parsed) {
-        *parsed = frame::parse(frame);
+        frame::parse_into(frame, parsed);
     }
     let mut ahead = [Ahead::default(); BURST];
     if let Some(own) = cx.around.port(port) {
@@ -40,7 +39,7 @@ pub fn walk_burst(
     let recent = Recent::default();
     for (((frame, parsed), verdict), ahead) in frames[..count].iter_mut().zip(&parsed).zip(verdicts).zip(&ahead) {
         let mut walk = Walk { cx, local, port, recent: &recent, ahead, observer: &mut Silent };
-        *verdict = walk_parsed(&mut walk, frame, parsed);
+        walk_parsed(&mut walk, frame, parsed, verdict);
     }
     count
 }

@@ -47,7 +47,7 @@ pub(super) fn decide<'g, O: Observer>(
         Destination::Bound(to) => {
             let server = to.at.server;
             if server.local {
-                let from = Sender::Bound { binding: source.binding, wire: source.name };
+                let from = Sender { binding: Some(source.binding), name: source.name };
                 return arrival::deliver(walk, packet, &flow, &from, &to);
             }
             Ok(leave(walk, &flow, source.name, to.wire(flow.dst.proto), To::Server(server)))

@@ -8,7 +8,7 @@ use super::observe::{Found, Observer, Step};
 use super::verdict::Reason;
 use super::walk::{Walk, is_martian, is_multicast};
 use crate::frame::{IcmpError, Packet};
-use crate::naming::{Inside, Lead, Wire};
+use crate::naming::{Binding, Inside, Lead, Wire};
 use crate::units::{Endpoint, NetworkId};
 
 /// Decides what becomes of a packet that came by the uplink.
@@ -40,11 +40,11 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
         return Err(Stop::Drop(Reason::NotLocal));
     }
     let to = Bound { at, wire_port: flow.dst.port, by_wire_name: false };
-    let from = sender(walk, &ahead.source, flow.src, at.binding.network())?;
+    let from = Sender { binding: sender(walk, &ahead.source, flow.src, at.binding.network())?, name: flow.src };
     arrival::deliver(walk, packet, &flow, &from, &to)
 }
 
-/// Whose packet it is. Wire names are accepted from known bindings only, nobody out there has an inside address, and
+/// The binding that a packet comes from, if not from outside. Wire names are accepted from known bindings only, nobody out there has an inside address, and
 /// what we send ourselves does not come back.
 #[inline(always)]
 fn sender<'g, O: Observer>(
@@ -52,7 +52,7 @@ fn sender<'g, O: Observer>(
     lead: &Lead,
     src: Endpoint,
     receiver: NetworkId,
-) -> Result<Sender<'g>, Stop> {
+) -> Result<Option<&'g Binding>, Stop> {
     // No container answers echo on the wire: a reply, and its identifier with it, is the server's own.
     let is_echo = src.proto.is_echo();
     // Known names first, as nearly all packets bear one: they need no other lookup.
@@ -62,7 +62,7 @@ fn sender<'g, O: Observer>(
         }
         let Inside(inside) = at.inside_of(src.proto, src.port);
         walk.step(Step::WireName { name: src, found: Found::Binding { name: inside, server: src.ip } });
-        return Ok(Sender::Bound { binding: at.binding, wire: src });
+        return Ok(Some(at.binding));
     }
     from_elsewhere(walk, src, receiver)
 }
@@ -73,7 +73,7 @@ fn from_elsewhere<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     src: Endpoint,
     receiver: NetworkId,
-) -> Result<Sender<'g>, Stop> {
+) -> Result<Option<&'g Binding>, Stop> {
     let around = walk.cx.around;
     let is_echo = src.proto.is_echo();
     if let Some(server) = walk.cx.names.server(src.ip) {
@@ -90,5 +90,5 @@ fn from_elsewhere<'g, O: Observer>(
         return Err(Stop::Drop(Reason::SpoofedSource));
     }
     walk.step(Step::Outside { ip: src.ip });
-    Ok(Sender::Outside { address: src })
+    Ok(None)
 }

@@ -56,29 +56,37 @@ pub fn walk<O: Observer>(
         _ => Ahead::default(),
     };
     let mut walk = Walk { cx, local, port, recent: &Recent::default(), ahead: &ahead, observer };
-    walk_parsed(&mut walk, frame, &parsed)
+    let mut verdict = Verdict::Consume;
+    walk_parsed(&mut walk, frame, &parsed, &mut verdict);
+    verdict
 }
 
-/// The walk of a frame that has been parsed.
+/// The walk of a frame that has been parsed. Its verdict is written in place, as the packet was.
 #[inline(always)]
 pub(super) fn walk_parsed<O: Observer>(
     walk: &mut Walk<'_, '_, O>,
     frame: &mut Frame<'_>,
     parsed: &Result<Parsed, frame::Malformed>,
-) -> Verdict {
-    let verdict = match (walk.cx.around.port(walk.port), parsed) {
-        (None, _) => Verdict::Drop(Reason::NoPort),
-        (Some(_), Err(why)) => Verdict::Drop((*why).into()),
-        (Some(own), Ok(Parsed::Ip(packet))) => ip(walk, own, frame, packet),
-        (Some(own), Ok(Parsed::Arp(arp))) => arp::answer(walk, own, frame, arp),
-        (Some(_), Ok(Parsed::Other { .. })) => Verdict::Drop(Reason::NotIp),
-    };
-    walk.step(Step::Decided(verdict));
-    verdict
+    verdict: &mut Verdict,
+) {
+    match (walk.cx.around.port(walk.port), parsed) {
+        (None, _) => *verdict = Verdict::Drop(Reason::NoPort),
+        (Some(_), Err(why)) => *verdict = Verdict::Drop((*why).into()),
+        (Some(own), Ok(Parsed::Ip(packet))) => ip(walk, own, frame, packet, verdict),
+        (Some(own), Ok(Parsed::Arp(arp))) => *verdict = arp::answer(walk, own, frame, arp),
+        (Some(_), Ok(Parsed::Other { .. })) => *verdict = Verdict::Drop(Reason::NotIp),
+    }
+    walk.step(Step::Decided(*verdict));
 }
 
 #[inline(always)]
-fn ip<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>, packet: &Packet) -> Verdict {
+fn ip<O: Observer>(
+    walk: &mut Walk<'_, '_, O>,
+    own: &Port,
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    verdict: &mut Verdict,
+) {
     walk.step(Step::Parsed {
         src: packet.src_endpoint(),
         dst: packet.dst_endpoint(),
@@ -87,22 +95,25 @@ fn ip<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>
     });
     if packet.eth_dst != own.mac && own.mac != Mac::ZERO {
         let reason = if packet.eth_dst.is_group() { Reason::Multicast } else { Reason::OtherMac };
-        return Verdict::Drop(reason);
+        *verdict = Verdict::Drop(reason);
+        return;
     }
     if packet.source_route {
-        return Verdict::Drop(Reason::SourceRoute);
+        *verdict = Verdict::Drop(Reason::SourceRoute);
+        return;
     }
     if packet.fragment != Fragment::Whole {
-        return Verdict::Drop(Reason::Fragment);
+        *verdict = Verdict::Drop(Reason::Fragment);
+        return;
     }
     match &own.role {
         Role::Access(access) => {
             let decision = egress::decide(walk, access, packet);
-            conclude(walk, frame, packet, decision)
+            conclude(walk, frame, packet, decision, verdict);
         }
         Role::Uplink { .. } | Role::External => {
             let decision = ingress::decide(walk, packet);
-            conclude(walk, frame, packet, decision)
+            conclude(walk, frame, packet, decision, verdict);
         }
     }
 }
@@ -113,21 +124,36 @@ fn conclude<'g, O: Observer>(
     frame: &mut Frame<'_>,
     packet: &Packet,
     decision: Result<Plan<'g>, Stop>,
-) -> Verdict {
-    match decision.and_then(|plan| send(walk, frame, packet, &plan)) {
-        Ok(verdict) => verdict,
-        Err(stop) => reply::carry_out(walk, frame, packet, stop),
-    }
+    verdict: &mut Verdict,
+) {
+    let stop = match decision {
+        Err(stop) => stop,
+        Ok(plan) => match send(walk, frame, packet, &plan) {
+            Ok(Some(port)) => {
+                *verdict = Verdict::Forward { port };
+                return;
+            }
+            Ok(None) => match by_route(walk, frame, packet, &plan) {
+                Ok(done) => {
+                    *verdict = done;
+                    return;
+                }
+                Err(stop) => stop,
+            },
+            Err(stop) => stop,
+        },
+    };
+    *verdict = reply::carry_out(walk, frame, packet, stop);
 }
 
-/// Sends a packet on its way, whose next station is mostly known.
+/// Sends a packet on its way by the port that it returns, if the next station's MAC is part of the mapping.
 #[inline(always)]
 fn send<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     frame: &mut Frame<'_>,
     packet: &Packet,
     plan: &Plan<'g>,
-) -> Result<Verdict, Stop> {
+) -> Result<Option<PortId>, Stop> {
     let (id, mac) = match plan.to {
         To::Container(held) => (held.port(), held.mac()),
         To::Server(server) => match (server.mac, walk.cx.around.uplink) {
@@ -135,15 +161,15 @@ fn send<'g, O: Observer>(
                 walk.step(Step::NextHop { ip: server.ip, mac: Some(mac) });
                 (uplink, mac)
             }
-            _ => return by_route(walk, frame, packet, plan, server.ip),
+            _ => return Ok(None),
         },
-        To::Outside => return by_route(walk, frame, packet, plan, plan.dst.ip),
+        To::Outside => return Ok(None),
     };
     let port = walk.cx.around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
     must_fit(packet, port.mtu)?;
     rewrite(walk, frame, packet, plan);
     frame::set_macs(frame, mac, port.mac);
-    Ok(Verdict::Forward { port: id })
+    Ok(Some(id))
 }
 
 /// Sends a packet to the station that the routes and neighbours lead to.
@@ -153,8 +179,8 @@ fn by_route<'g, O: Observer>(
     frame: &mut Frame<'_>,
     packet: &Packet,
     plan: &Plan<'g>,
-    towards: Ip,
 ) -> Result<Verdict, Stop> {
+    let towards = if let To::Server(server) = plan.to { server.ip } else { plan.dst.ip };
     let uplink = walk.cx.around.uplink.ok_or(Stop::Drop(Reason::NoUplink))?;
     let hop = walk.cx.hops.resolve(towards, None);
     let (mac, route_mtu) = match hop {
