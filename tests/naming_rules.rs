@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sixway::naming::{
-    BindingKey, Clash, Inside, Located, Names, NamesWriter, Network, Networks, Rule, locate, parse_mapping,
+    BindingKey, Clash, Inside, Located, Names, NamesWriter, Network, Networks, Rule, Wire, locate, parse_mapping,
 };
 use sixway::table;
 use sixway::units::{Endpoint, Ip, Mac, NetworkId, PortId, PortRange, Proto};
@@ -165,6 +165,35 @@ fn a_refused_change_set_changes_nothing() {
         writer.replace(&parse_mapping("blue tcp - 1.1.1.1:20480 - 10.0.0.1:80").unwrap()).unwrap().generation,
         before
     );
+}
+
+/// A change set that was prepared can be looked at from both sides, and is gone without a trace if it is not committed.
+#[test]
+fn a_prepared_change_set_is_seen_by_nobody_until_its_commit() {
+    let web = "blue tcp - 192.168.50.1:20480 02:00:00:00:00:01 10.0.0.1:80\n";
+    let moved = "blue tcp - 192.168.50.1:20481 02:00:00:00:00:01 10.0.0.1:80 public=9.9.9.9\n";
+    let (names, mut writer) = load(web).unwrap();
+    let new = Wire(Endpoint { proto: Proto::TCP, ip: ip("192.168.50.1"), port: 20481 });
+    let puts = parse_mapping(moved).unwrap();
+    for is_committed in [false, true] {
+        let guard = table::pin();
+        let before = names.view(&guard);
+        let prepared = writer.prepare(&puts, &[]).unwrap();
+        assert!(prepared.current(&guard).inner(new).is_none() && names.view(&guard).inner(new).is_none());
+        assert!(prepared.view(&guard).inner(new).is_some());
+        assert_eq!(prepared.gone().iter().map(ToString::to_string).collect::<Vec<_>>(), [web.trim()]);
+        assert_eq!(prepared.put().map(|put| &puts[0].value == put).collect::<Vec<_>>(), [true]);
+        assert_eq!(prepared.change().published, [Endpoint { proto: Proto::TCP, ip: ip("9.9.9.9"), port: 80 }]);
+        if is_committed {
+            let change = prepared.commit();
+            assert_eq!((change.generation, change.replaced), (before.generation() + 1, 1));
+        } else {
+            drop(prepared);
+            assert_eq!(names.view(&guard).generation(), before.generation());
+        }
+        assert_eq!((names.view(&guard).inner(new).is_some(), names.len()), (is_committed, 1));
+        assert_eq!(writer.containers_here().count(), 1);
+    }
 }
 
 #[test]

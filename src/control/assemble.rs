@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::config::{self, Config, Mistake, Position};
 use crate::flow::{Geometry, Holding, State};
-use crate::naming::{self, BindingSpec, Located, Names, NamesWriter, View};
+use crate::naming::{self, BindingSpec, Located, Names, NamesWriter, Prepared, View};
 use crate::neighbour::Fib;
 use crate::path::{Access, Port, Role, Surroundings};
 use crate::table;
@@ -39,7 +39,7 @@ impl Assembly {
         let networks = config.build_networks().map_err(|err| vec![Mistake::in_file(&config.file, err.to_string())])?;
         let networks = Arc::new(networks);
         let (names, mut writer) = Names::new(Arc::clone(&networks), &config.server.ips, config.server.ports);
-        load_mapping(config, &mut writer)?;
+        MappingFile::read(config)?.prepare(&mut writer)?.commit();
         let ports: Vec<Port> = config
             .ports
             .iter()
@@ -65,26 +65,47 @@ impl Assembly {
     }
 }
 
-/// Makes the mapping file that the configuration names the whole mapping.
-///
-/// # Errors
-/// Every mistake in it; the tables then stay as they were.
-pub fn load_mapping(config: &Config, writer: &mut NamesWriter) -> Result<naming::Change, Vec<Mistake>> {
-    let file = &config.server.mapping;
-    let text = fs::read(file).map_err(|err| {
-        let at = Some(config.server.mapping_at);
-        let message = format!("the mapping {} can't be read: {err}", file.display());
-        vec![Mistake { file: config.file.clone(), at, message }]
-    })?;
-    let (bindings, mut mistakes) = naming::read_mapping(&text);
-    // The tables are asked even if lines are wrong by themselves, so that all is told at once; a faulty mapping is
-    // never put in force, though.
-    let replaced = if mistakes.is_empty() { writer.replace(&bindings) } else { Err(clashes(config, &bindings)) };
-    replaced.map_err(|clashes| {
-        mistakes.extend(clashes.iter().map(|clash| naming::locate(&text, clash)));
+/// The mapping file that the configuration names, as it was read.
+pub struct MappingFile<'c> {
+    config: &'c Config,
+    text: Vec<u8>,
+    bindings: Vec<Located<BindingSpec>>,
+}
+
+impl MappingFile<'_> {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It can't be read, or every mistake in it: those of single lines and those between them.
+    pub fn read(config: &Config) -> Result<MappingFile<'_>, Vec<Mistake>> {
+        let text = fs::read(&config.server.mapping).map_err(|err| {
+            let at = Some(config.server.mapping_at);
+            let message = format!("the mapping {} can't be read: {err}", config.server.mapping.display());
+            vec![Mistake { file: config.file.clone(), at, message }]
+        })?;
+        let (bindings, mistakes) = naming::read_mapping(&text);
+        let file = MappingFile { config, text, bindings };
+        if mistakes.is_empty() {
+            return Ok(file);
+        }
+        // All is told at once.
+        let clashes = clashes(config, &file.bindings);
+        Err(file.mistakes(mistakes, &clashes))
+    }
+
+    /// Stages the file as the whole mapping.
+    ///
+    /// # Errors
+    /// Every mistake between its lines, and between them and the configuration.
+    pub fn prepare<'w>(&'w self, writer: &'w mut NamesWriter) -> Result<Prepared<'w>, Vec<Mistake>> {
+        writer.prepare_replacement(&self.bindings).map_err(|clashes| self.mistakes(Vec::new(), &clashes))
+    }
+
+    fn mistakes(&self, mut mistakes: Vec<naming::Mistake>, clashes: &[naming::Clash]) -> Vec<Mistake> {
+        mistakes.extend(clashes.iter().map(|clash| naming::locate(&self.text, clash)));
         mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
-        mistakes.into_iter().map(|mistake| in_mapping(file, mistake)).collect()
-    })
+        mistakes.into_iter().map(|mistake| in_mapping(&self.config.server.mapping, mistake)).collect()
+    }
 }
 
 /// What is wrong between bindings, found with tables that nobody reads.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::units::{Ip, PortRange, Proto};
+use crate::table::Handle;
+use crate::units::{Endpoint, Ip, PortRange, Proto};
 
 use super::spec::{BindingKey, BindingSpec, Part};
 
@@ -24,6 +25,12 @@ pub struct Change {
     pub removed: usize,
     /// The wire names of our own ServerIPs that changed hands. Owners are those of [`View::owner`](super::View::owner).
     pub owners: Vec<OwnerChange>,
+    /// Public names that some binding gained or lost; another may have them still.
+    pub published: Vec<Endpoint>,
+    /// Portless wire names of our own ServerIPs that something was done to.
+    pub portless: Vec<Endpoint>,
+    /// Containers whose bindings to our own ServerIPs changed.
+    pub containers: Vec<Handle>,
 }
 
 /// Wire names of one of our own ServerIPs that have another inside owner than before.

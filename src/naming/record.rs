@@ -233,7 +233,7 @@ pub struct Container {
     held_by: AtomicU64,
     /// Bindings in the staged state. Written and read by the writer only.
     pub(super) bindings: AtomicU32,
-    /// Bindings that take new connections. Written by the writer, right after each commit.
+    /// Bindings that take new connections. Written by the writer, around each commit.
     active: AtomicU32,
     /// Bindings to our own ServerIPs. The same.
     local: AtomicU32,

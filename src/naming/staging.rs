@@ -30,6 +30,25 @@ pub(super) struct Staged {
     pub(super) active: Vec<(Handle, i32)>,
     /// The same of its bindings to our own ServerIPs.
     pub(super) local: Vec<(Handle, i32)>,
+    /// Public names that a binding gains or loses.
+    pub(super) published: Vec<(Ip, u16, Protocol)>,
+    /// Bindings that are gone, or have another in their place.
+    pub(super) gone: Vec<Handle>,
+    /// Positions of the puts that are new, or in the place of another.
+    pub(super) put: Vec<u32>,
+    /// References counted so far, to be taken back if nothing comes of it.
+    counts: Vec<(Counted, Handle, i32)>,
+}
+
+impl Staged {
+    /// Takes back what was counted. To be called before the tables are rolled back.
+    pub(super) fn undo(self, names: &Names, writer: &Writer) {
+        for (counted, handle, by) in self.counts {
+            if let Some(count) = counted.of(handle, names, writer) {
+                count.fetch_sub(by as u32, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 /// A change set in the making.
@@ -43,7 +62,6 @@ pub(super) struct Staging<'w> {
     drafts: Vec<Draft>,
     pub(super) clashes: Vec<Clash>,
     staged: Staged,
-    counts: Vec<(Counted, Handle, i32)>,
     /// Names of services whose groups are to be made anew, and new members of them.
     pub(super) regroup: HashSet<ServiceName>,
     pub(super) newcomers: HashMap<ServiceName, Vec<Handle>>,
@@ -61,6 +79,16 @@ enum Counted {
     Container,
     Server,
     PublicIp,
+}
+
+impl Counted {
+    fn of<'w>(self, handle: Handle, names: &'w Names, writer: &'w Writer) -> Option<&'w AtomicU32> {
+        match self {
+            Counted::Container => names.containers.get_staged(handle, writer).map(|record| &record.bindings),
+            Counted::Server => names.servers.get_staged(handle, writer).map(|record| &record.bindings),
+            Counted::PublicIp => names.public_ips.get_staged(handle, writer).map(|record| &record.bindings),
+        }
+    }
 }
 
 /// Whose binding is looked for: all of an identity but the ports.
@@ -91,7 +119,6 @@ impl<'w> Staging<'w> {
             drafts: Vec::new(),
             clashes: Vec::new(),
             staged: Staged::default(),
-            counts: Vec::new(),
             regroup: HashSet::new(),
             newcomers: HashMap::new(),
             reflagged: HashMap::new(),
@@ -106,6 +133,7 @@ impl<'w> Staging<'w> {
             match self.find_key(&key.value) {
                 Ok(handle) => {
                     self.retire(handle);
+                    self.staged.gone.push(handle);
                     self.staged.removed += 1;
                 }
                 Err((rule, message)) => {
@@ -132,6 +160,7 @@ impl<'w> Staging<'w> {
             };
             let Some(handle) = found else {
                 self.drafts.push(draft);
+                self.staged.put.push(put as u32);
                 self.staged.added += 1;
                 continue;
             };
@@ -142,6 +171,8 @@ impl<'w> Staging<'w> {
             } else {
                 self.retire(handle);
                 self.drafts.push(draft);
+                self.staged.gone.push(handle);
+                self.staged.put.push(put as u32);
                 self.staged.replaced += 1;
             }
         }
@@ -157,7 +188,8 @@ impl<'w> Staging<'w> {
             .filter(|&handle| self.put_of(handle).is_none())
             .collect();
         self.staged.removed += others.len();
-        others.into_iter().for_each(|handle| self.retire(handle));
+        others.iter().for_each(|&handle| self.retire(handle));
+        self.staged.gone.extend(others);
     }
 
     /// Inserts the puts that are new or differ. Larger blocks go first, so that none is inserted around a smaller one
@@ -177,9 +209,10 @@ impl<'w> Staging<'w> {
             return;
         }
         self.make_groups();
-        for at in 0..self.counts.len() {
-            let (counted, handle, by) = self.counts[at];
-            if by < 0 && self.count(counted, handle).is_some_and(|count| count.load(Ordering::Relaxed) == 0) {
+        for at in 0..self.staged.counts.len() {
+            let (counted, handle, by) = self.staged.counts[at];
+            let count = counted.of(handle, self.names, self.writer);
+            if by < 0 && count.is_some_and(|count| count.load(Ordering::Relaxed) == 0) {
                 match counted {
                     Counted::Container => self.names.containers.retire(self.writer, handle),
                     Counted::Server => self.names.servers.retire(self.writer, handle),
@@ -194,11 +227,7 @@ impl<'w> Staging<'w> {
         if self.clashes.is_empty() {
             return Ok(self.staged);
         }
-        for (counted, handle, by) in std::mem::take(&mut self.counts) {
-            if let Some(count) = self.count(counted, handle) {
-                count.fetch_sub(by as u32, Ordering::Relaxed);
-            }
-        }
+        self.staged.undo(self.names, self.writer);
         self.clashes.sort_by_key(|clash| clash.binding.line);
         Err(self.clashes)
     }
@@ -326,6 +355,9 @@ impl<'w> Staging<'w> {
         self.refer(Counted::Server, binding.server, by);
         if binding.is_public() {
             self.refer(Counted::PublicIp, binding.public_ip, by);
+            if let Some(public) = self.names.public_ips.get_staged(binding.public_ip, self.writer) {
+                self.staged.published.push((public.ip, binding.public_port, binding.proto));
+            }
         }
         if binding.is_active() {
             self.staged.active.push((binding.container, by));
@@ -339,17 +371,9 @@ impl<'w> Staging<'w> {
     }
 
     fn refer(&mut self, counted: Counted, handle: Handle, by: i32) {
-        if let Some(count) = self.count(counted, handle) {
+        if let Some(count) = counted.of(handle, self.names, self.writer) {
             count.fetch_add(by as u32, Ordering::Relaxed);
-            self.counts.push((counted, handle, by));
-        }
-    }
-
-    fn count(&self, counted: Counted, handle: Handle) -> Option<&AtomicU32> {
-        match counted {
-            Counted::Container => self.names.containers.get_staged(handle, self.writer).map(|record| &record.bindings),
-            Counted::Server => self.names.servers.get_staged(handle, self.writer).map(|record| &record.bindings),
-            Counted::PublicIp => self.names.public_ips.get_staged(handle, self.writer).map(|record| &record.bindings),
+            self.staged.counts.push((counted, handle, by));
         }
     }
 

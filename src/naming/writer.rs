@@ -1,22 +1,25 @@
 //! Changes to the live tables: whole or not at all.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
-use crate::table::{self, Writer};
+use crate::table::{Handle, Writer};
 use crate::units::Ip;
 
 use super::change::{Change, Clash, Located};
 use super::live::Names;
-use super::owners;
-use super::record::{Container, Server};
+use super::prepared::Prepared;
+use super::record::Server;
 use super::spec::{BindingKey, BindingSpec};
 use super::staging::Staging;
 
 /// The right to change the [`Names`].
 pub struct NamesWriter {
-    names: Arc<Names>,
-    writer: Writer,
+    pub(super) names: Arc<Names>,
+    pub(super) writer: Writer,
+    /// Containers that are bound to one of our own ServerIPs.
+    pub(super) here: HashSet<Handle>,
 }
 
 impl NamesWriter {
@@ -29,7 +32,7 @@ impl NamesWriter {
             }
         }
         writer.commit();
-        NamesWriter { names, writer }
+        NamesWriter { names, writer, here: HashSet::new() }
     }
 
     /// Makes `bindings` the whole mapping. Those that are there already, unchanged, keep their records.
@@ -37,11 +40,7 @@ impl NamesWriter {
     /// # Errors
     /// Everything that is wrong with the new mapping; the old one then stays in force, untouched.
     pub fn replace(&mut self, bindings: &[Located<BindingSpec>]) -> Result<Change, Vec<Clash>> {
-        self.change(bindings, |staging| {
-            staging.match_puts(false);
-            staging.retire_others();
-            staging.insert_puts();
-        })
+        self.prepare_replacement(bindings).map(Prepared::commit)
     }
 
     /// A change set: what is deleted goes first, then each put replaces the binding of its key or is new. A put of a
@@ -54,7 +53,34 @@ impl NamesWriter {
         puts: &[Located<BindingSpec>],
         deletes: &[Located<BindingKey>],
     ) -> Result<Change, Vec<Clash>> {
-        self.change(puts, |staging| {
+        self.prepare(puts, deletes).map(Prepared::commit)
+    }
+
+    /// As [`NamesWriter::replace`], but for what must be known elsewhere before packets see it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn prepare_replacement<'w>(
+        &'w mut self,
+        bindings: &'w [Located<BindingSpec>],
+    ) -> Result<Prepared<'w>, Vec<Clash>> {
+        self.stage(bindings, |staging| {
+            staging.match_puts(false);
+            staging.retire_others();
+            staging.insert_puts();
+        })
+    }
+
+    /// As [`NamesWriter::apply`], but for what must be known elsewhere before packets see it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn prepare<'w>(
+        &'w mut self,
+        puts: &'w [Located<BindingSpec>],
+        deletes: &[Located<BindingKey>],
+    ) -> Result<Prepared<'w>, Vec<Clash>> {
+        self.stage(puts, |staging| {
             staging.delete(deletes);
             staging.match_puts(true);
             staging.insert_puts();
@@ -72,43 +98,25 @@ impl NamesWriter {
         self.writer.reclaim()
     }
 
-    fn change(
-        &mut self,
-        puts: &[Located<BindingSpec>],
+    /// The containers that are bound to one of our own ServerIPs, in no particular order.
+    pub fn containers_here(&self) -> impl Iterator<Item = Handle> {
+        self.here.iter().copied()
+    }
+
+    fn stage<'w>(
+        &'w mut self,
+        puts: &'w [Located<BindingSpec>],
         stage: impl FnOnce(&mut Staging<'_>),
-    ) -> Result<Change, Vec<Clash>> {
+    ) -> Result<Prepared<'w>, Vec<Clash>> {
         let names = Arc::clone(&self.names);
         let mut staging = Staging::new(&names, &mut self.writer, puts);
         stage(&mut staging);
         staging.settle();
-        let staged = staging.finish();
-        let generation = names.timeline.version();
-        match staged {
+        match staging.finish() {
+            Ok(staged) => Ok(Prepared::new(self, puts, staged)),
             Err(clashes) => {
                 self.writer.rollback();
                 Err(clashes)
-            }
-            Ok(_) if self.writer.staged() == 0 => Ok(Change { generation, ..Change::default() }),
-            Ok(done) => {
-                let guard = table::pin();
-                let before = names.view(&guard);
-                let generation = self.writer.commit();
-                let now = names.view(&guard);
-                // What is added goes first, so that nobody looks idle who is not.
-                for gained in [true, false] {
-                    let counters: [fn(&Container) -> &AtomicU32; 2] = [Container::active, Container::local];
-                    for (tally, of) in [&done.active, &done.local].into_iter().zip(counters) {
-                        for &(container, by) in tally.iter().filter(|&&(_, by)| (by > 0) == gained) {
-                            if let Some(container) = before.container(container).or(now.container(container)) {
-                                of(container).fetch_add(by as u32, Ordering::Relaxed);
-                            }
-                        }
-                    }
-                }
-                let owners = owners::compare(&before, &now, &done.touched);
-                drop(guard);
-                self.writer.reclaim();
-                Ok(Change { generation, owners, added: done.added, replaced: done.replaced, removed: done.removed })
             }
         }
     }

@@ -34,10 +34,15 @@ pub(super) fn identify<'g, O>(
     }
 }
 
-/// Ports whose container the configuration pins hold it from the start. To be called whenever the mapping or the ports
-/// have changed.
+/// Ports whose container the configuration pins hold it from the start. To be called whenever the ports have changed.
 pub fn hold_pinned(names: &View<'_>, around: &Surroundings) {
-    for (_, container) in names.all_containers().filter(|(_, container)| container.is_bound_here()) {
+    let here = names.all_containers().filter(|(_, container)| container.is_bound_here());
+    hold_pinned_among(names, around, here.map(|(handle, _)| handle));
+}
+
+/// As [`hold_pinned`], for containers whose bindings to this server have changed or are about to.
+pub fn hold_pinned_among(names: &View<'_>, around: &Surroundings, containers: impl Iterator<Item = Handle>) {
+    for container in containers.filter_map(|handle| names.container(handle)) {
         let Some(mac) = container.mac() else { continue };
         let pins = |port: &Port| {
             let Role::Access(access) = &port.role else { return false };

@@ -36,7 +36,7 @@ mod worker_state;
 
 pub use burst::{BURST, walk_burst};
 pub use claims::claims;
-pub use holder::hold_pinned;
+pub use holder::{hold_pinned, hold_pinned_among};
 pub use observe::{Found, Observer, Silent, SourceName, Step};
 pub use port::{Access, Port, Role, Surroundings};
 pub use verdict::{Answer, Reason, Verdict};

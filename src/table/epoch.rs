@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Keeps what its thread reads from being freed. Of the process-wide collector, by construction: [`pin`] makes the
 /// only ones, so a guard always protects every table.
@@ -22,6 +23,24 @@ impl Guard {
     /// Lets go of everything read so far and pins anew: what a polling loop does between bursts.
     pub fn repin(&mut self) {
         self.0.repin();
+    }
+}
+
+/// Waits until every reader that is pinned now has let go once, for `limit` at the most. True if all have. Never to be
+/// called by a packet worker, nor by a thread that is pinned itself.
+pub fn let_readers_pass(limit: Duration) -> bool {
+    let begun = Instant::now();
+    let mut grace = Grace::new();
+    grace.begin();
+    loop {
+        grace.help();
+        if grace.is_over() {
+            return true;
+        }
+        if begun.elapsed() > limit {
+            return false;
+        }
+        std::thread::yield_now();
     }
 }
 

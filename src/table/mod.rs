@@ -55,7 +55,7 @@ mod writer;
 /// Zeroed memory at a fixed place, in huge pages where it is large.
 mod zeroed;
 
-pub use epoch::{Guard, pin};
+pub use epoch::{Guard, let_readers_pass, pin};
 pub use records::{Record, Table};
 pub use slab::Handle;
 pub use swap::Swap;

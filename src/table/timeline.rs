@@ -30,6 +30,11 @@ impl Timeline {
         self.committed.load(Ordering::Acquire)
     }
 
+    /// For the writer, whose version it is.
+    pub(super) fn snapshot_of<'g>(&'g self, version: u64, guard: &'g Guard) -> Snapshot<'g> {
+        Snapshot { version, timeline: self, _guard: guard }
+    }
+
     /// Makes everything staged for `version` visible at once.
     pub(super) fn publish(&self, version: u64) {
         self.committed.store(version, Ordering::Release);

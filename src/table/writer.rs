@@ -1,9 +1,9 @@
 //! The one writer of a timeline: staging, commit, rollback, reclamation.
 
-use super::epoch::Grace;
+use super::epoch::{Grace, Guard};
 use super::records::{Ledger, Record, Table};
 use super::slab::Handle;
-use super::timeline::Timeline;
+use super::timeline::{Snapshot, Timeline};
 use std::sync::Arc;
 
 /// The right to change the tables of one timeline. There is one a timeline, and every change takes it by `&mut`.
@@ -73,6 +73,13 @@ impl Writer {
     #[must_use]
     pub fn next_version(&self) -> u64 {
         self.timeline.version() + 1
+    }
+
+    /// All tables as they will be once the staged change set is committed, for as long as the writer is left alone.
+    #[must_use]
+    pub fn preview<'w>(&'w self, guard: &'w Guard) -> Snapshot<'w> {
+        // What is staged is freed, taken back or published by `&mut self` only, which this borrow keeps off.
+        self.timeline.snapshot_of(self.next_version(), guard)
     }
 
     /// Staged inserts and retirements, not yet committed.

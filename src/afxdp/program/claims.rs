@@ -107,6 +107,22 @@ impl ClaimsMap {
         removed(self.public_ips.remove(&address(ip)))
     }
 
+    /// Claims all of this too, without a look at what is claimed already.
+    pub fn add(&mut self, gained: &Claims) -> io::Result<()> {
+        gained.servers.iter().try_for_each(|(&ip, &ports)| self.set_server(ip, ports))?;
+        gained.portless.iter().try_for_each(|&(ip, proto)| self.add_portless(ip, proto))?;
+        gained.public_ips.iter().try_for_each(|(&ip, &what)| self.set_public_ip(ip, what))?;
+        gained.publics.iter().try_for_each(|&name| self.add_public(name))
+    }
+
+    /// Claims none of this any longer.
+    pub fn remove(&mut self, lost: &Claims) -> io::Result<()> {
+        lost.publics.iter().try_for_each(|&name| self.remove_public(name))?;
+        lost.public_ips.keys().try_for_each(|&ip| self.remove_public_ip(ip))?;
+        lost.portless.iter().try_for_each(|&(ip, proto)| self.remove_portless(ip, proto))?;
+        lost.servers.keys().try_for_each(|&ip| self.remove_server(ip))
+    }
+
     /// Claims all of `wanted`, besides what is claimed already: before a change is published.
     pub fn widen(&mut self, wanted: &Claims) -> io::Result<()> {
         let held = self.read()?;

@@ -3,9 +3,9 @@
 use std::io;
 
 use crate::afxdp::program::{Claims, ClaimsMap, PublicIp};
-use crate::naming::{Public, View};
+use crate::naming::{Change, Public, View, Wire};
 use crate::path::{Role, Surroundings};
-use crate::units::Endpoint;
+use crate::units::{Endpoint, Ip};
 
 /// What the mapping says to claim, gathered from all bindings at once; each port then claims its part.
 pub(super) struct Wanted {
@@ -57,6 +57,62 @@ impl Wanted {
                 claims.publics.insert(name);
                 claims.public_ips.insert(name.ip, PublicIp { echo, neighbour: arp });
             }
+        }
+        claims
+    }
+}
+
+/// What a change set adds to the names that are claimed, and takes from them.
+pub(super) struct Difference {
+    pub gained: Names,
+    pub lost: Names,
+}
+
+/// Names that outside clients or other servers address, in order.
+#[derive(Default)]
+pub(super) struct Names {
+    publics: Vec<Endpoint>,
+    public_ips: Vec<Ip>,
+    portless: Vec<Endpoint>,
+}
+
+impl Difference {
+    /// Compares only what the change set touched.
+    pub fn between(before: &View<'_>, after: &View<'_>, change: &Change) -> Difference {
+        let only = |in_this: &View<'_>, not_in: &View<'_>| {
+            let is_new = |has: &dyn Fn(&View<'_>) -> bool| has(in_this) && !has(not_in);
+            let mut names = Names::default();
+            for &name in &change.published {
+                if is_new(&|view| view.public(Public(name)).is_some()) {
+                    names.publics.push(name);
+                }
+                if is_new(&|view| view.is_public_ip(name.ip)) {
+                    names.public_ips.push(name.ip);
+                }
+            }
+            let portless = change.portless.iter().filter(|&&name| is_new(&|view| view.inner(Wire(name)).is_some()));
+            names.portless.extend(portless);
+            names
+        };
+        Difference { gained: only(after, before), lost: only(before, after) }
+    }
+}
+
+impl Names {
+    pub fn is_empty(&self) -> bool {
+        self.publics.is_empty() && self.public_ips.is_empty() && self.portless.is_empty()
+    }
+
+    /// Those that the program of a port decides by.
+    pub fn at_port(&self, role: &Role, arp: bool, around: &Surroundings) -> Claims {
+        let mut claims = Claims::default();
+        if matches!(role, Role::Uplink { .. }) {
+            claims.portless = self.portless.iter().map(|name| (name.ip, name.proto)).collect();
+        }
+        if is_external(role) {
+            claims.publics = self.publics.iter().copied().collect();
+            let what = |ip| PublicIp { echo: !around.servers.contains(&ip), neighbour: arp };
+            claims.public_ips = self.public_ips.iter().map(|&ip| (ip, what(ip))).collect();
         }
         claims
     }

@@ -2,6 +2,7 @@
 //! and the kernel until it is told to stop.
 
 mod boot;
+mod changeover;
 mod claims;
 mod handover;
 mod held;

@@ -3,13 +3,18 @@
 use crate::frame::{ARP_FRAME_LEN, arp_request};
 use crate::naming::View;
 use crate::path::{Role, Surroundings};
+use crate::table::Handle;
 use crate::units::{Ip, PortId};
 
-/// ARP requests for every container that no port holds, one for each port that may turn out to: the frame, and the
+/// ARP requests for every one of the `containers` that no port holds, one for each port that may turn out to: the frame, and the
 /// port that it must leave by. A container that is pinned needs none.
-pub(super) fn probes(names: &View<'_>, around: &Surroundings) -> Vec<(PortId, [u8; ARP_FRAME_LEN])> {
+pub(super) fn probes(
+    names: &View<'_>,
+    around: &Surroundings,
+    containers: impl Iterator<Item = Handle>,
+) -> Vec<(PortId, [u8; ARP_FRAME_LEN])> {
     let mut probes = Vec::new();
-    for (_, container) in names.all_containers() {
+    for container in containers.filter_map(|handle| names.container(handle)) {
         // IPv6 containers speak first: they solicit their router.
         if !container.is_bound_here() || container.held_by().is_some() || !container.ip().is_v4() {
             continue;

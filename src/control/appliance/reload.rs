@@ -1,14 +1,17 @@
 //! Another mapping, while packets flow.
 
-use super::Appliance;
-use super::claims::Wanted;
+use std::io;
+
+use super::changeover::{Followers, put_in_force};
+use super::claims::Names;
 use super::programs::answers_arp;
-use super::state_file;
-use crate::control::assemble::load_mapping;
-use crate::control::config::Mistake;
-use crate::flow::Holding;
-use crate::naming::Change;
-use crate::path::hold_pinned;
+use super::{Appliance, Control, PortOnHost, state_file};
+use crate::afxdp::program::{Claims, ClaimsMap};
+use crate::control::assemble::MappingFile;
+use crate::control::config::{self, Mistake};
+use crate::engine::Tables;
+use crate::naming::{Change, Prepared, View};
+use crate::path::hold_pinned_among;
 use crate::table;
 
 impl Appliance {
@@ -18,29 +21,68 @@ impl Appliance {
     /// Every mistake in it; the mapping then stays as it was.
     pub fn reload_mapping(&self) -> Result<Change, Vec<Mistake>> {
         let mut control = self.control();
-        let change = load_mapping(&self.config, &mut control.writer)?;
-        let now = state_file::now();
-        for owner in &change.owners {
-            match owner.now {
-                Some(new) => {
-                    let holding = Holding { server: owner.server, proto: owner.proto, ports: owner.ports, owner: new };
-                    self.tables.state.assign(&holding, now);
-                }
-                None => self.tables.state.release(owner.server, owner.proto, owner.ports, now),
-            }
-        }
+        let Control { writer, ports } = &mut *control;
+        let mapping = MappingFile::read(&self.config)?;
+        let prepared = mapping.prepare(writer)?;
+        self.put_in_force(prepared, ports, false)
+            .map_err(|err| vec![Mistake::in_file(&self.config.server.mapping, err.to_string())])
+    }
+
+    /// Puts a change set in force. `force`: wire names that change hands do not rest.
+    ///
+    /// # Errors
+    /// An XDP program did not take the claims; the mapping then stays as it was.
+    pub(super) fn put_in_force(
+        &self,
+        prepared: Prepared<'_>,
+        ports: &mut [PortOnHost],
+        force: bool,
+    ) -> io::Result<Change> {
+        let mut host = Host { ports, configured: &self.config.ports, tables: &self.tables };
+        put_in_force(prepared, &self.tables.state, state_file::now(), force, &mut host)
+    }
+}
+
+/// This host's programs and access ports.
+struct Host<'a> {
+    ports: &'a mut [PortOnHost],
+    configured: &'a [config::Port],
+    tables: &'a Tables,
+}
+
+impl Host<'_> {
+    /// Tells every program that decides by names. Stops at the first that does not take them.
+    fn tell(&mut self, names: &Names, tell: fn(&mut ClaimsMap, &Claims) -> io::Result<()>) -> io::Result<()> {
         let guard = table::pin();
-        let (around, names) = (self.tables.around.load(&guard), self.tables.names.view(&guard));
-        hold_pinned(&names, around);
-        let wanted = Wanted::gather(around, &names);
-        for ((on_host, port), configured) in control.ports.iter_mut().zip(&around.ports).zip(&self.config.ports) {
-            let Some(claims) = on_host.program.claims() else { continue };
-            let arp = answers_arp(&configured.role);
-            let taken = wanted.widen(claims, &port.role, arp).and_then(|()| wanted.narrow(claims, &port.role, arp));
-            if let Err(err) = taken {
-                tracing::error!(port = port.name, "its XDP program did not take the new claims: {err}");
-            }
+        let around = self.tables.around.load(&guard);
+        for ((on_host, port), configured) in self.ports.iter_mut().zip(&around.ports).zip(self.configured) {
+            let Some(program) = on_host.program.claims() else { continue };
+            let claims = names.at_port(&port.role, answers_arp(&configured.role), around);
+            tell(program, &claims).map_err(|err| {
+                io::Error::new(
+                    err.kind(),
+                    format!("the XDP program of port {} did not take the names: {err}", port.name),
+                )
+            })?;
         }
-        Ok(change)
+        Ok(())
+    }
+}
+
+impl Followers for Host<'_> {
+    fn claim(&mut self, gained: &Names) -> io::Result<()> {
+        self.tell(gained, ClaimsMap::add)
+    }
+
+    fn ready(&mut self, view: &View<'_>, change: &Change) {
+        let guard = table::pin();
+        hold_pinned_among(view, self.tables.around.load(&guard), change.containers.iter().copied());
+    }
+
+    fn unclaim(&mut self, lost: &Names) {
+        // What is claimed too much is dropped by the engine.
+        if let Err(err) = self.tell(lost, ClaimsMap::remove) {
+            tracing::error!("{err}");
+        }
     }
 }

@@ -182,7 +182,8 @@ impl Appliance {
     fn probe(&self) {
         let guard = table::pin();
         let (around, names) = (self.tables.around.load(&guard), self.tables.names.view(&guard));
-        for (port, frame) in probe::probes(&names, around) {
+        let control = self.control();
+        for (port, frame) in probe::probes(&names, around, control.writer.containers_here()) {
             // Asked again at the next turn if too many were waiting.
             self.engine.load().inject(port, &frame);
         }
@@ -226,12 +227,13 @@ impl Appliance {
         let guard = table::pin();
         let names = self.tables.names.view(&guard);
         let around = self.tables.around.load(&guard);
+        let control = self.control();
         let ports = self.config.ports.iter().enumerate();
         for (index, _) in ports.filter(|(_, port)| port.interface.as_deref() == Some(interface)) {
-            for (_, container) in names.all_containers() {
+            for container in control.writer.containers_here().filter_map(|handle| names.container(handle)) {
                 container.release(crate::units::PortId(index as u16));
             }
         }
-        crate::path::hold_pinned(&names, around);
+        crate::path::hold_pinned_among(&names, around, control.writer.containers_here());
     }
 }
