@@ -96,7 +96,13 @@ fn may_share(holder: Entry, search: &Search, now: Tick) -> bool {
 
 impl State {
     /// What is to be done about a packet that no entry without remote can carry.
-    pub(super) fn plan_overlap(&self, search: &Search, signal: Signal, now: Tick) -> Plan {
+    pub(super) fn plan_overlap(
+        &self,
+        search: &Search,
+        signal: Signal,
+        now: Tick,
+        is_kept: &impl Fn(u32) -> bool,
+    ) -> Plan {
         let records = self.overlaps(search, now);
         if let Some(record) = records.own {
             return if record.entry.is_tentative() {
@@ -108,7 +114,9 @@ impl State {
         if signal == Signal::Rst {
             return Plan::Refuse(Refused::Stray);
         }
-        let sharable = |offset: &u32| may_share(Entry(self.entries()[search.index(*offset)].load(SeqCst)), search, now);
+        let sharable = |&offset: &u32| {
+            may_share(Entry(self.entries()[search.index(offset)].load(SeqCst)), search, now) && !is_kept(offset)
+        };
         let class = records.class;
         let preferred = class.place(search.home());
         let free = (0..class.count)

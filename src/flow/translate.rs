@@ -90,13 +90,31 @@ impl State {
         signal: Signal,
         now: Tick,
     ) -> Result<u16, Refused> {
+        self.translate_out_beside(pool, inside_port, remote, (signal, now), |_| false)
+    }
+
+    /// As [`State::translate_out`], where some ports of the pool are not to be given: those of which `is_kept` is true.
+    /// It is asked only when an entry is made.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    #[inline]
+    pub fn translate_out_beside(
+        &self,
+        pool: &Pool,
+        inside_port: u16,
+        remote: &Endpoint,
+        (signal, now): (Signal, Tick),
+        is_kept: impl Fn(u16) -> bool,
+    ) -> Result<u16, Refused> {
         let search = self.search(pool, inside_port, remote);
         if let Some(port) = self.translate_at_home(&search, pool, signal, now) {
             return Ok(port);
         }
+        let is_kept = |offset: u32| is_kept(pool.first + offset as u16);
         let mut was_full = false;
         for _ in 0..ATTEMPTS {
-            let done = match self.plan(&search, signal, now) {
+            let done = match self.plan(&search, signal, now, &is_kept) {
                 Plan::Use { offset, old, next } => {
                     swap(&self.entries()[search.index(offset)], old, next).then_some(offset)
                 }
@@ -153,17 +171,21 @@ impl State {
         (carries && swap(cell, entry, entry.sent(signal, search.print, now))).then_some(pool.first + offset as u16)
     }
 
-    /// The port that [`State::translate_out`] would answer with, or why none; changes nothing.
+    /// The port that [`State::translate_out_beside`] would answer with, or why none; changes nothing.
+    ///
+    /// # Errors
+    /// See [`Refused`].
     pub fn peek_translation(
         &self,
         pool: &Pool,
         inside_port: u16,
         remote: &Endpoint,
-        signal: Signal,
-        now: Tick,
+        (signal, now): (Signal, Tick),
+        is_kept: impl Fn(u16) -> bool,
     ) -> Result<u16, Refused> {
         let search = self.search(pool, inside_port, remote);
-        let offset = match self.plan(&search, signal, now) {
+        let is_kept = |offset: u32| is_kept(pool.first + offset as u16);
+        let offset = match self.plan(&search, signal, now, &is_kept) {
             Plan::Use { offset, .. } | Plan::MakeOverlap { offset, .. } => offset,
             Plan::Make { step, .. } => search.offset(step),
             Plan::UseOverlap { record, .. } => record.offset,
@@ -182,7 +204,7 @@ impl State {
     pub fn peek_out(&self, pool: &Pool, inside_port: u16, remote: &Endpoint, now: Tick) -> Option<u16> {
         let search = self.search(pool, inside_port, remote);
         // A reset makes no entry.
-        match self.plan(&search, Signal::Rst, now) {
+        match self.plan(&search, Signal::Rst, now, &|_| false) {
             Plan::Use { offset, .. } => Some(pool.first + offset as u16),
             Plan::UseOverlap { record, .. } => Some(pool.first + record.offset as u16),
             _ => None,
@@ -253,11 +275,13 @@ impl State {
 
     /// What is to be done about a packet that leaves.
     #[inline]
-    fn plan(&self, search: &Search, signal: Signal, now: Tick) -> Plan {
+    fn plan(&self, search: &Search, signal: Signal, now: Tick, is_kept: &impl Fn(u32) -> bool) -> Plan {
         if !self.is_owner(search) {
             return Plan::Refuse(Refused::NotOwner);
         }
-        let Some((offset, entry)) = self.find(search) else { return self.plan_without_entry(search, signal, now) };
+        let Some((offset, entry)) = self.find(search) else {
+            return self.plan_without_entry(search, signal, now, is_kept);
+        };
         if entry.is_tentative() {
             return Plan::Finish { offset, entry };
         }
@@ -265,29 +289,32 @@ impl State {
         if entry.is_layered() {
             let records = self.overlaps(search, now);
             if records.own.is_some() || (is_live && records.holds(offset)) {
-                return self.plan_overlap(search, signal, now);
+                return self.plan_overlap(search, signal, now, is_kept);
             }
             if records.holds(offset) {
-                return self.plan_without_entry(search, signal, now);
+                return self.plan_without_entry(search, signal, now, is_kept);
             }
         }
         if is_live {
             Plan::Use { offset, old: entry, next: entry.sent(signal, search.print, now) }
         } else if signal == Signal::Rst {
             Plan::Refuse(Refused::Stray)
+        } else if is_kept(offset) {
+            self.plan_without_entry(search, signal, now, is_kept)
         } else {
             Plan::Use { offset, old: entry, next: entry.replaced(search.inside, search.print, signal, now) }
         }
     }
 
-    fn plan_without_entry(&self, search: &Search, signal: Signal, now: Tick) -> Plan {
+    fn plan_without_entry(&self, search: &Search, signal: Signal, now: Tick, is_kept: &impl Fn(u32) -> bool) -> Plan {
         if self.is_layered(search) && self.overlaps(search, now).own.is_some() {
-            return self.plan_overlap(search, signal, now);
+            return self.plan_overlap(search, signal, now, is_kept);
         }
         if signal == Signal::Rst {
             return Plan::Refuse(Refused::Stray);
         }
-        self.vacancy(search, signal, now).unwrap_or_else(|| self.plan_overlap(search, signal, now))
+        let vacancy = self.vacancy(search, signal, now, is_kept);
+        vacancy.unwrap_or_else(|| self.plan_overlap(search, signal, now, is_kept))
     }
 
     /// The entry of the inside port, alive or not.
@@ -306,13 +333,14 @@ impl State {
 
     /// A new entry on the first port that is free or expired, or else, for a SYN, on the one that has been closed for
     /// longest. A pool is full only when nothing in it is tentative any more.
-    fn vacancy(&self, search: &Search, signal: Signal, now: Tick) -> Option<Plan> {
+    fn vacancy(&self, search: &Search, signal: Signal, now: Tick, is_kept: &impl Fn(u32) -> bool) -> Option<Plan> {
         let entries = self.entries();
         let mut closed: Option<(u32, Entry)> = None;
         let mut begun = None;
         let records = OnceCell::new();
         let usable = |entry: Entry, offset| {
-            !entry.is_layered() || !records.get_or_init(|| self.overlaps(search, now)).holds(offset)
+            let is_free = !entry.is_layered() || !records.get_or_init(|| self.overlaps(search, now)).holds(offset);
+            is_free && !is_kept(offset)
         };
         for step in 0..search.limit() {
             let offset = search.offset(step);

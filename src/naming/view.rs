@@ -79,6 +79,12 @@ impl<'g> View<'g> {
         self.at.version()
     }
 
+    /// The network of this name.
+    #[must_use]
+    pub fn network(&self, name: &str) -> Option<NetworkId> {
+        self.names.networks().id(name)
+    }
+
     /// `inner`: the binding of a wire name, which knows its inside name.
     #[inline]
     #[must_use]

@@ -106,10 +106,17 @@ fn translated<'g, O: Observer>(
     if flow.is_error() {
         return state.peek_out(&pool, port, &remote, now).ok_or(Stop::Drop(Reason::NoEntry));
     }
+    let names = &walk.cx.names;
+    // A peer of the same network sees the connection come from the inside name of its port. If that is a service's, the
+    // answers go to the service.
+    let is_service = |wire_port| {
+        let inside = at.inside_of(flow.src.proto, wire_port);
+        names.service(at.binding.network(), inside).is_some()
+    };
     let port = if walk.cx.dry_run {
-        state.peek_translation(&pool, port, &remote, flow.signal, now)
+        state.peek_translation(&pool, port, &remote, (flow.signal, now), is_service)
     } else {
-        state.translate_out(&pool, port, &remote, flow.signal, now)
+        state.translate_out_beside(&pool, port, &remote, (flow.signal, now), is_service)
     };
     port.map_err(|refused| match refused {
         // New TCP and UDP are told; the middle of a connection is not, which may be resumed when a port gets free.

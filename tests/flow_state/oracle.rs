@@ -270,7 +270,7 @@ fn run(state: &State, pool: &Pool, proto: Proto, size: u16, steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Out { inside, host, signal } => {
-                let would = state.peek_translation(pool, inside, &to(host), signal, at(now));
+                let would = state.peek_translation(pool, inside, &to(host), (signal, at(now)), |_| false);
                 let has = state.peek_out(pool, inside, &to(host), at(now));
                 assert_eq!(has, naive.out(inside, host, now).map(|entry| entry.wire));
                 let answer = state.translate_out(pool, inside, &to(host), signal, at(now));

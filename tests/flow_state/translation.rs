@@ -236,7 +236,7 @@ fn a_connection_in_mid_stream_gets_a_long_lived_entry() {
 fn peeking_changes_nothing() {
     let state = state();
     let pool = block(&state, range(20736, 20991), WEB, at(0));
-    let would = state.peek_translation(&pool, 40_000, &udp(1), Signal::Datagram, at(0));
+    let would = state.peek_translation(&pool, 40_000, &udp(1), (Signal::Datagram, at(0)), |_| false);
     assert_eq!(would, Ok(20736 + 40_000 % 256));
     assert_eq!(state.peek_out(&pool, 40_000, &udp(1), at(0)), None);
     let wire = state.translate_out(&pool, 40_000, &udp(1), Signal::Datagram, at(0)).unwrap();
@@ -356,4 +356,21 @@ fn several_servers_and_both_families_have_state_of_their_own() {
         assert_eq!(state.peek_in(&v4_pool, wire, &udp(1), at(0)), None);
     }
     assert!(State::memory(&Geometry { servers: vec![v4; 201], ports }).is_err());
+}
+
+/// Ports that are kept for something else are given to nobody: not at first, not again, not to share.
+#[test]
+fn ports_that_are_kept_are_not_given() {
+    let state = state();
+    let pool = block(&state, range(20736, 20743), WEB, at(0));
+    let out = |inside, host, now, kept: &[u16]| {
+        state.translate_out_beside(&pool, inside, &udp(host), (Signal::Datagram, at(now)), |port| kept.contains(&port))
+    };
+    assert_eq!(out(1000, 1, 0, &[]), Ok(20736), "its home");
+    assert_eq!(out(1000, 1, 400, &[20736]), Ok(20738), "not again");
+    assert_eq!(out(1000, 1, 400, &[]), Ok(20738), "one entry for an inside port");
+    assert_eq!(out(1008, 1, 400, &[20736]), Ok(20740), "not at first");
+    let all_but_two: Vec<u16> = (20736..=20743).filter(|port| ![20738, 20740].contains(port)).collect();
+    assert_eq!(out(1016, 1, 400, &all_but_two), Err(Refused::Exhausted));
+    assert!(matches!(out(1016, 2, 400, &all_but_two), Ok(20738 | 20740)), "nor shared");
 }

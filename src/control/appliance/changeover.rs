@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::claims::{Difference, Names};
 use crate::flow::{Holding, State};
-use crate::naming::{Change, OwnerChange, Prepared, View};
+use crate::naming::{Change, Inside, OwnerChange, Ports, Prepared, View};
 use crate::table;
-use crate::units::Tick;
+use crate::units::{Endpoint, PortRange, Tick};
 
 /// How long workers may take to end the bursts that they are in: far more than they need. One whose core was taken away
 /// from it delays a change no longer than this.
@@ -34,7 +34,8 @@ pub(super) trait Followers {
 /// 2. wire names go to their new owners. What another held rests (not with `force`) and is forgotten, what was under way
 ///    meanwhile too: the new owner finds nothing of the former one;
 /// 3. packets see it, whole;
-/// 4. what nobody owns any more is released, and claimed no longer.
+/// 4. what was translated onto a port that is a service's inside name now is forgotten: answers would go to the service;
+/// 5. what nobody owns any more is released, and claimed no longer.
 ///
 /// # Errors
 /// Something could not be claimed: the mapping stays as it was.
@@ -54,11 +55,16 @@ pub(super) fn put_in_force(
     }
     hand_over(&prepared.change().owners, state, now, force);
     followers.ready(&prepared.view(&table::pin()), prepared.change());
+    let services = services_in_blocks(&prepared);
     let change = prepared.commit();
     for OwnerChange { server, proto, ports, now: owner, .. } in &change.owners {
         if owner.is_none() {
             state.release(*server, *proto, *ports, now);
         }
+    }
+    if !services.is_empty() {
+        table::let_readers_pass(BURSTS_END);
+        services.iter().for_each(|name| state.lose(name.ip, name.proto, only(name.port)));
     }
     if !lost.is_empty() {
         followers.unclaim(&lost);
@@ -86,6 +92,27 @@ fn hand_over(owners: &[OwnerChange], state: &State, now: Tick, force: bool) {
             state.wake(server, proto, ports);
         }
     }
+}
+
+/// New services at inside ports of their containers' own default-mode blocks: the wire names that translation might have
+/// given for them.
+fn services_in_blocks(prepared: &Prepared<'_>) -> Vec<Endpoint> {
+    let guard = table::pin();
+    let view = prepared.view(&guard);
+    let mut names = Vec::new();
+    for spec in prepared.put() {
+        let (Ports::One(port), Some(network)) = (spec.inside, view.network(&spec.network)) else { continue };
+        for proto in spec.proto.each(spec.ip) {
+            let block = view.block(network, Inside(Endpoint { proto, ip: spec.ip, port }));
+            let placed = block.and_then(|block| view.placed(block));
+            names.extend(placed.map(|placed| placed.wire_of(proto, port).0));
+        }
+    }
+    names
+}
+
+fn only(port: u16) -> PortRange {
+    PortRange { first: port, last: port }
 }
 
 #[cfg(test)]

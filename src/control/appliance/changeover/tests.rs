@@ -154,3 +154,26 @@ fn a_public_name_is_claimed_before_and_unclaimed_after() {
     replace(String::new(), &mut programs).unwrap();
     assert_eq!(programs.told, [("claim", false), ("ready", false)], "refused: there was nothing to take away");
 }
+
+/// A service that comes to lie in its own container's block: a connection that was translated onto its port would be
+/// answered to the service.
+#[test]
+fn a_new_service_ends_what_was_translated_onto_its_port() {
+    let (names, mut writer, state) = server_with(WEB);
+    let owner = |port| {
+        let guard = table::pin();
+        let view = names.view(&guard);
+        let found = view.inner(Wire(Endpoint { proto: Proto::TCP, ip: server(), port })).unwrap();
+        (view.owner(found.binding), found.binding.wire_ports())
+    };
+    let (owner, block) = owner(LAST);
+    let pool = state.pool(server(), block, false, owner).unwrap();
+    let remote = Endpoint { proto: Proto::TCP, ip: "192.168.50.2".parse().unwrap(), port: 20480 };
+    for inside in [LAST, LAST - 1] {
+        assert_eq!(state.translate_out(&pool, inside, &remote, Signal::Syn, NOW), Ok(inside));
+    }
+    let bindings = parse_mapping("blue tcp - 192.168.50.1:20480 02:00:00:00:00:01 10.0.0.1:40959").unwrap();
+    put_in_force(writer.prepare(&bindings, &[]).unwrap(), &state, NOW, false, &mut Nobody).unwrap();
+    assert_eq!(state.peek_in(&pool, LAST, &remote, NOW), None);
+    assert_eq!(state.peek_in(&pool, LAST - 1, &remote, NOW), Some(LAST - 1), "others go on");
+}
