@@ -4,6 +4,8 @@
 pub mod appliance;
 /// From configuration and mapping to what the engine runs on.
 pub mod assemble;
+/// Changes of the mapping while packets flow.
+pub mod changes;
 /// The configuration file: its shape, and every mistake in it by line and column.
 pub mod config;
 /// An explanation of a walk, as JSON.

@@ -59,6 +59,12 @@ impl<'w> Prepared<'w> {
         &self.change
     }
 
+    /// True if the mapping is what it shall become.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.writer.writer.staged() == 0
+    }
+
     /// The mapping as packets see it.
     #[must_use]
     pub fn current<'a>(&'a self, guard: &'a Guard) -> View<'a> {

@@ -361,7 +361,7 @@ impl fmt::Display for Published {
 }
 
 /// What names a binding in a change set: (network, proto, id, ip, port).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BindingKey {
     pub network: Arc<str>,
     pub proto: Protocol,

@@ -11,6 +11,7 @@ use crate::units::{Ip, Mac, NetworkId, PortRange};
 use super::change::{Clash, Located, Rule, Wanted};
 use super::hash::{inside_hash, ip_hash, mix, pair_hash, text_hash, wire_hash};
 use super::live::Names;
+use super::placed::Placed;
 use super::record::{
     BY_CONTAINER, BY_ID, BY_INSIDE, BY_PAIR, Binding, Container, ContainerId, Flags, PublicIp, Server, ServiceName,
     blocks_hash, id_hash, shared_hash,
@@ -56,8 +57,7 @@ pub(super) struct Staging<'w> {
     pub(super) names: &'w Names,
     pub(super) writer: &'w mut Writer,
     pub(super) puts: &'w [Located<BindingSpec>],
-    /// By handle of a binding: the put that it stands for, plus one.
-    placed: Vec<u32>,
+    placed: Placed,
     /// Puts that are to be inserted, as they are resolved.
     drafts: Vec<Draft>,
     pub(super) clashes: Vec<Clash>,
@@ -115,7 +115,7 @@ impl<'w> Staging<'w> {
             names,
             writer,
             puts,
-            placed: Vec::new(),
+            placed: Placed::new(puts.len(), names.len()),
             drafts: Vec::new(),
             clashes: Vec::new(),
             staged: Staged::default(),
@@ -378,16 +378,12 @@ impl<'w> Staging<'w> {
     }
 
     fn place(&mut self, handle: Handle, put: usize) {
-        let at = handle.0 as usize;
-        if self.placed.len() <= at {
-            self.placed.resize((at + 1).max(self.puts.len()), 0);
-        }
-        self.placed[at] = put as u32 + 1;
+        self.placed.place(handle, put);
     }
 
     /// The put that a binding stands for.
     pub(super) fn put_of(&self, handle: Handle) -> Option<usize> {
-        (self.placed.get(handle.0 as usize).copied().unwrap_or(0) as usize).checked_sub(1)
+        self.placed.put_of(handle)
     }
 
     /// Hands the put of one record over to another.

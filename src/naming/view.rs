@@ -437,6 +437,13 @@ impl<'g> View<'g> {
         self.names.bindings.iter(&self.at).map(|(_, binding)| binding)
     }
 
+    /// Some bindings, and where to go on: at most `places` places of the table from the `first` are looked at. `None`:
+    /// those were the last.
+    pub fn some_bindings(&self, first: u32, places: u32) -> (impl Iterator<Item = &'g Binding>, Option<u32>) {
+        let (some, next) = self.names.bindings.iter_some(first, places, &self.at);
+        (some.map(|(_, binding)| binding), next)
+    }
+
     /// The bindings of our own ServerIPs, in no particular order. For claims and probes.
     pub fn local_bindings(&self) -> impl Iterator<Item = &'g Binding> {
         let view = *self;

@@ -174,6 +174,20 @@ impl<T: Record, const N: usize> Table<T, N> {
         let version = at.version();
         self.handles().filter_map(move |handle| Some((handle, self.visible(handle, version)?)))
     }
+
+    /// As [`Table::iter`], but `places` places from `first` only, and where to go on, if there are more.
+    pub fn iter_some<'g>(
+        &'g self,
+        first: u32,
+        places: u32,
+        at: &Snapshot<'g>,
+    ) -> (impl Iterator<Item = (Handle, &'g T)>, Option<u32>) {
+        self.assert_timeline(at.timeline());
+        let (version, all) = (at.version(), self.desk.high_water.load(Ordering::Acquire) as u32);
+        let end = first.saturating_add(places).min(all);
+        let some = (first..end).map(Handle);
+        (some.filter_map(move |handle| Some((handle, self.visible(handle, version)?))), (end < all).then_some(end))
+    }
 }
 
 /// The writer's side. Each panics if the writer is another timeline's.

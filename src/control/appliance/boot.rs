@@ -15,6 +15,7 @@ use super::succession::Succession;
 use super::{Appliance, Control, PortOnHost};
 use crate::afxdp::program::AttachError;
 use crate::control::assemble::{fixed_hops, holdings};
+use crate::control::changes::History;
 use crate::control::config::Mistake;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, StartError, Tables};
@@ -115,6 +116,7 @@ pub(super) fn appliance(
     ports: Vec<PortOnHost>,
 ) -> Appliance {
     let Preparation { config, assembly, engine: workers, stages, .. } = prepared;
+    let history = History::new(tables.names.view(&table::pin()).generation());
     Appliance {
         config,
         tables,
@@ -123,6 +125,7 @@ pub(super) fn appliance(
         stages,
         state_file,
         succession: Mutex::new(succession),
+        history,
         control: Mutex::new(Control { writer: assembly.writer, ports }),
     }
 }

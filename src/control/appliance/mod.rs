@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::afxdp::program::Attached;
+use crate::control::changes::History;
 use crate::control::config::Config;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, EngineConfig, Tables};
@@ -45,6 +46,7 @@ pub struct Appliance {
     stages: Stages,
     state_file: PathBuf,
     succession: Mutex<Succession>,
+    history: History,
     /// Locked by the control thread alone, for as long as one call takes.
     control: Mutex<Control>,
 }

@@ -1,6 +1,7 @@
 //! Another mapping, while packets flow.
 
 use std::io;
+use std::sync::Arc;
 
 use super::changeover::{Followers, put_in_force};
 use super::claims::Names;
@@ -8,9 +9,11 @@ use super::programs::answers_arp;
 use super::{Appliance, Control, PortOnHost, state_file};
 use crate::afxdp::program::{Claims, ClaimsMap};
 use crate::control::assemble::MappingFile;
+use crate::control::changes::{History, Refused, Wish, carry_out, commit_noted};
 use crate::control::config::{self, Mistake};
+use crate::control::server::Mapped;
 use crate::engine::Tables;
-use crate::naming::{Change, Prepared, View};
+use crate::naming::{self, Change, Prepared, View};
 use crate::path::hold_pinned_among;
 use crate::table;
 
@@ -24,7 +27,7 @@ impl Appliance {
         let Control { writer, ports } = &mut *control;
         let mapping = MappingFile::read(&self.config)?;
         let prepared = mapping.prepare(writer)?;
-        self.put_in_force(prepared, ports, false)
+        commit_noted(prepared, &self.history, |prepared| self.put_in_force(prepared, ports, false))
             .map_err(|err| vec![Mistake::in_file(&self.config.server.mapping, err.to_string())])
     }
 
@@ -40,6 +43,26 @@ impl Appliance {
     ) -> io::Result<Change> {
         let mut host = Host { ports, configured: &self.config.ports, tables: &self.tables };
         put_in_force(prepared, &self.tables.state, state_file::now(), force, &mut host)
+    }
+}
+
+impl Mapped for Appliance {
+    fn names(&self) -> &Arc<naming::Names> {
+        &self.tables.names
+    }
+
+    fn history(&self) -> &History {
+        &self.history
+    }
+
+    fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
+        let mut control = self.control();
+        let Control { writer, ports } = &mut *control;
+        let change = carry_out(writer, wish, &self.history, |prepared| self.put_in_force(prepared, ports, wish.force))?;
+        if wish.force {
+            tracing::warn!(generation = change.generation, "a change set was forced: no wire name of it rests");
+        }
+        Ok(change)
     }
 }
 

@@ -101,8 +101,7 @@ pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
 }
 
 fn bind(config: &Config) -> io::Result<ControlSocket> {
-    let group = config.control.write_group.as_deref().or(config.control.read_group.as_deref());
-    ControlSocket::bind(&config.control.socket, group)
+    ControlSocket::bind(&config.control.socket, &config.control)
 }
 
 /// Does what a server does beside forwarding packets. `begins` is for the service manager.

@@ -77,6 +77,7 @@ pub(super) fn take_over(
     if let Err(error) = narrow_all(&prepared.config, &prepared.assembly.around, &mut ports, &wanted) {
         tracing::error!("what the former mapping claimed is still claimed: {error}");
     }
-    let socket = ControlSocket::inherit(&path, estate.control).map_err(BootError::Predecessor)?;
+    let socket = ControlSocket::inherit(&path, &prepared.config.control, estate.control);
+    let socket = socket.map_err(BootError::Predecessor)?;
     Ok((appliance(prepared, tables, state_file, engine, succession, ports), socket))
 }

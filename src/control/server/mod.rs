@@ -1,15 +1,26 @@
 //! The control socket: HTTP/1.1 with JSON over a Unix stream socket, so that `curl --unix-socket` is a client.
 
+mod access;
+mod bindings;
+mod body;
+mod change;
+mod connections;
+mod metrics;
 mod problem;
 mod report;
 mod routes;
 mod socket;
+mod watch;
 
-pub use problem::Problem;
+pub use access::{Groups, Rights};
+pub use bindings::GENERATION;
+pub use change::Changed;
+pub use problem::{Fault, Problem};
 pub use report::{
-    DropCount, ExplainRequest, Observed, PortReport, Quarantined, QueueReport, Status, Traffic, WorkerReport,
+    DropCount, ExplainRequest, Mapped, Observed, PortReport, Quarantined, QueueReport, Served, Status, Traffic,
+    WorkerReport,
 };
-pub use routes::{router, serve};
+pub use routes::{ROUTES, router, serve};
 pub use socket::{Bequest, ControlSocket};
 
 #[cfg(test)]

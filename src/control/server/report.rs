@@ -1,10 +1,13 @@
 //! What the engine tells of itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
+use crate::control::changes::{History, Refused, Wish};
+use crate::naming::{Change, Names};
 
 /// The engine, as the control socket sees it. Called on the control thread, never on a worker.
 pub trait Observed: Send + Sync + 'static {
@@ -19,6 +22,24 @@ pub trait Observed: Send + Sync + 'static {
     /// 404 for a port that is not there, 400 for a packet that cannot be.
     fn explain(&self, request: &ExplainRequest) -> Result<serde_json::Value, Problem>;
 }
+
+/// The mapping, as the control socket sees and changes it. Called on the control thread, never on a worker.
+pub trait Mapped: Send + Sync + 'static {
+    /// The live tables.
+    fn names(&self) -> &Arc<Names>;
+    /// What has changed lately.
+    fn history(&self) -> &History;
+    /// Puts a change set in force, or says why not.
+    ///
+    /// # Errors
+    /// See [`Refused`]. The mapping then stays as it was.
+    fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused>;
+}
+
+/// All that the control socket serves.
+pub trait Served: Observed + Mapped {}
+
+impl<T: Observed + Mapped> Served for T {}
 
 /// `GET /v1/status`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

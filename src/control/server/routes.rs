@@ -7,29 +7,72 @@ use std::sync::Arc;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Json, Router, middleware};
+use std::ops::Deref;
+use tokio::sync::Semaphore;
 
-use super::report::{DropCount, ExplainRequest, Observed, PortReport, Status, WorkerReport};
-use super::{ControlSocket, Problem};
+use super::report::{DropCount, ExplainRequest, PortReport, Served, Status, WorkerReport};
+use super::{ControlSocket, Problem, access, bindings, change, connections, metrics, watch};
 
-/// Most bytes that a request's body may have.
+/// Most bytes that a request's body may have where nothing else is said.
 const MAX_BODY: usize = 64 * 1024;
 
-type Engine = State<Arc<dyn Observed>>;
+/// What answers share.
+#[derive(Clone)]
+pub(super) struct Engine {
+    served: Arc<dyn Served>,
+    /// For whole mappings: one at a time is read, since each takes as much memory as the mapping.
+    pub(super) whole: Arc<Semaphore>,
+}
 
-/// The routes of the API over `engine`.
-pub fn router(engine: Arc<dyn Observed>) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/ports", get(ports))
-        .route("/v1/workers", get(workers))
-        .route("/v1/drops", get(drops))
-        .route("/v1/explain", post(explain))
+impl Deref for Engine {
+    type Target = dyn Served;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.served
+    }
+}
+
+/// Every path of the API with its methods, as `docs/openapi.yaml` describes them.
+pub const ROUTES: &[(&str, &[&str])] = &[
+    ("/v1/status", &["get"]),
+    ("/v1/ports", &["get"]),
+    ("/v1/workers", &["get"]),
+    ("/v1/drops", &["get"]),
+    ("/v1/explain", &["post"]),
+    ("/v1/bindings", &["get", "put"]),
+    ("/v1/bindings/watch", &["get"]),
+    ("/v1/changes", &["post"]),
+    ("/metrics", &["get"]),
+];
+
+/// The routes of the API over `engine`. Requests carry the [`Rights`](super::Rights) of their peers.
+pub fn router(engine: Arc<dyn Served>) -> Router {
+    let engine = Engine { served: engine, whole: Arc::new(Semaphore::new(1)) };
+    ROUTES
+        .iter()
+        .fold(Router::new(), |router, &(path, _)| router.route(path, handlers(path)))
         .fallback(no_such_thing)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(access::check))
         .with_state(engine)
+}
+
+/// What answers at one of the [`ROUTES`].
+fn handlers(path: &str) -> MethodRouter<Engine> {
+    match path {
+        "/v1/status" => get(status),
+        "/v1/ports" => get(ports),
+        "/v1/workers" => get(workers),
+        "/v1/drops" => get(drops),
+        "/v1/explain" => post(explain).layer(DefaultBodyLimit::max(MAX_BODY)),
+        "/v1/bindings" => get(bindings::list).put(change::replace),
+        "/v1/bindings/watch" => get(watch::watch),
+        "/v1/changes" => post(change::change),
+        "/metrics" => get(metrics::metrics),
+        _ => MethodRouter::new(),
+    }
 }
 
 /// Serves the API until `stop` completes, then until the answers under way are given.
@@ -38,31 +81,32 @@ pub fn router(engine: Arc<dyn Observed>) -> Router {
 /// The socket's.
 pub async fn serve(
     socket: ControlSocket,
-    engine: Arc<dyn Observed>,
+    engine: Arc<dyn Served>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let groups = socket.groups();
     let (listener, _keep) = socket.into_listener()?;
-    axum::serve(listener, router(engine)).with_graceful_shutdown(stop).await
+    connections::serve(listener, router(engine), groups, stop).await
 }
 
-async fn status(State(engine): Engine) -> Json<Status> {
+async fn status(State(engine): State<Engine>) -> Json<Status> {
     Json(engine.status())
 }
 
-async fn ports(State(engine): Engine) -> Json<Vec<PortReport>> {
+async fn ports(State(engine): State<Engine>) -> Json<Vec<PortReport>> {
     Json(engine.ports())
 }
 
-async fn workers(State(engine): Engine) -> Json<Vec<WorkerReport>> {
+async fn workers(State(engine): State<Engine>) -> Json<Vec<WorkerReport>> {
     Json(engine.workers())
 }
 
-async fn drops(State(engine): Engine) -> Json<Vec<DropCount>> {
+async fn drops(State(engine): State<Engine>) -> Json<Vec<DropCount>> {
     Json(engine.drops())
 }
 
 async fn explain(
-    State(engine): Engine,
+    State(engine): State<Engine>,
     request: Result<Json<ExplainRequest>, JsonRejection>,
 ) -> Result<Json<serde_json::Value>, Problem> {
     let Json(request) = request.map_err(|rejection| match rejection {

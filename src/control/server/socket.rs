@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, Gid};
 
+use super::Groups;
+use crate::control::config::Control;
+
 /// Connections that may wait to be accepted, as the standard library has it.
 const BACKLOG: i32 = 128;
 
@@ -19,6 +22,7 @@ const BACKLOG: i32 = 128;
 pub struct ControlSocket {
     listener: UnixListener,
     file: SocketFile,
+    groups: Groups,
 }
 
 /// Keeps the socket's path for this process.
@@ -40,17 +44,19 @@ pub struct Bequest {
 }
 
 impl ControlSocket {
-    /// Binds `path`, readable and writable for the owner and `group` (0660). Makes its directory if need be, and
-    /// replaces a socket that no process has any more.
+    /// Binds `path`, open to the owner and the groups that may read or write (0660; the second of two groups is named in
+    /// the file's access control list). Makes its directory if need be, and replaces a socket that no process has any
+    /// more.
     ///
     /// # Errors
     /// `AddrInUse` if another engine has the socket; `AlreadyExists` if something else than a socket is at `path`;
     /// `NotFound` for a group that does not exist; or what the file system says.
-    pub fn bind(path: &Path, group: Option<&str>) -> io::Result<ControlSocket> {
+    pub fn bind(path: &Path, config: &Control) -> io::Result<ControlSocket> {
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             fs::create_dir_all(directory)?;
         }
-        let group = group.map(group_id).transpose()?;
+        let groups = Groups::of(config)?;
+        let (read, write) = (groups.read.map(Gid::from_raw), groups.write.map(Gid::from_raw));
         let lock_path = path.with_added_extension("lock");
         let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock_path)?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| taken_by(&mut lock))?;
@@ -66,10 +72,15 @@ impl ControlSocket {
         remove_if_there(&unfinished)?;
         let listener = UnixListener::bind(&unfinished)?;
         let named = (|| {
-            if let Some(group) = group {
+            if let Some(group) = write.or(read) {
                 rustix::fs::chown(&unfinished, None, Some(group))?;
             }
             fs::set_permissions(&unfinished, Permissions::from_mode(0o660))?;
+            if let (Some(read), Some(write)) = (read, write)
+                && read != write
+            {
+                admit_too(&unfinished, read)?;
+            }
             fs::rename(&unfinished, path)
         })();
         if let Err(error) = named {
@@ -77,26 +88,30 @@ impl ControlSocket {
             return Err(error);
         }
         listener.set_nonblocking(true)?;
-        Ok(ControlSocket::over(listener, lock, path))
+        Ok(ControlSocket::over(listener, lock, path, groups))
     }
 
-    fn over(listener: UnixListener, lock: File, path: &Path) -> ControlSocket {
+    fn over(listener: UnixListener, lock: File, path: &Path, groups: Groups) -> ControlSocket {
         let is_bequeathed = Arc::new(AtomicBool::new(false));
-        ControlSocket { listener, file: SocketFile { path: path.to_owned(), lock, is_bequeathed } }
+        ControlSocket { listener, file: SocketFile { path: path.to_owned(), lock, is_bequeathed }, groups }
     }
 
     /// The socket at `path`, from the engine that had it: connections that wait are this process's to answer.
     ///
     /// # Errors
-    /// The descriptors are something else.
-    pub fn inherit(path: &Path, (listener, lock): (OwnedFd, OwnedFd)) -> io::Result<ControlSocket> {
+    /// The descriptors are something else. A group that does not exist is no reason to stop here: it may do nothing.
+    pub fn inherit(path: &Path, config: &Control, (listener, lock): (OwnedFd, OwnedFd)) -> io::Result<ControlSocket> {
+        let groups = Groups::of(config).unwrap_or_else(|error| {
+            tracing::error!("only root and this user may use the control socket: {error}");
+            Groups::default()
+        });
         // Who connects learns by this whose socket it is (SO_PEERCRED).
         rustix::net::listen(&listener, BACKLOG)?;
         let listener = UnixListener::from(listener);
         listener.set_nonblocking(true)?;
         let mut lock = File::from(lock);
         write_pid(&mut lock)?;
-        Ok(ControlSocket::over(listener, lock, path))
+        Ok(ControlSocket::over(listener, lock, path, groups))
     }
 
     /// What it takes to give it away later.
@@ -106,6 +121,11 @@ impl ControlSocket {
     pub fn bequest(&self) -> io::Result<Bequest> {
         let is_bequeathed = Arc::clone(&self.file.is_bequeathed);
         Ok(Bequest { listener: self.listener.try_clone()?, lock: self.file.lock.try_clone()?, is_bequeathed })
+    }
+
+    /// The groups that may use it.
+    pub(super) fn groups(&self) -> Groups {
+        self.groups
     }
 
     /// The listener for this thread's runtime, and what must live as long as it.
@@ -157,6 +177,38 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+impl Groups {
+    /// Those of the configuration.
+    fn of(config: &Control) -> io::Result<Groups> {
+        let id = |group: &Option<String>| group.as_deref().map(group_id).transpose();
+        Ok(Groups { read: id(&config.read_group)?.map(Gid::as_raw), write: id(&config.write_group)?.map(Gid::as_raw) })
+    }
+}
+
+/// Names one more group in the access control list of a file of mode 0660 (acl(5); the layout is that of
+/// linux/posix_acl_xattr.h).
+fn admit_too(path: &Path, group: Gid) -> io::Result<()> {
+    const VERSION: u32 = 2;
+    const NOBODY: u32 = u32::MAX;
+    const READ_WRITE: u16 = 6;
+    // Owner, owning group, named group, mask, others.
+    let entries: [(u16, u16, u32); 5] = [
+        (0x01, READ_WRITE, NOBODY),
+        (0x04, READ_WRITE, NOBODY),
+        (0x08, READ_WRITE, group.as_raw()),
+        (0x10, READ_WRITE, NOBODY),
+        (0x20, 0, NOBODY),
+    ];
+    let mut list = VERSION.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        list.extend_from_slice(&tag.to_le_bytes());
+        list.extend_from_slice(&permissions.to_le_bytes());
+        list.extend_from_slice(&id.to_le_bytes());
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, "system.posix_acl_access", &list, flags).map_err(io::Error::from)
 }
 
 /// The id of a group by its name or number (group(5)).

@@ -2,14 +2,50 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
 use super::*;
+use crate::control::changes::{History, Refused, Wish, carry_out};
+use crate::control::config::Control;
+use crate::naming::{Change, Names, NamesWriter, Network, Networks};
+use crate::table;
+use crate::units::PortRange;
 
-/// An engine with one port that has dropped three packets.
-struct Engine;
+mod mapping;
+
+/// An engine with one port that has dropped three packets, and a mapping.
+struct Engine {
+    names: Arc<Names>,
+    writer: Mutex<NamesWriter>,
+    history: History,
+}
+
+impl Engine {
+    fn new() -> Engine {
+        let network = |name: &str| Network { name: name.to_owned(), ..Network::default() };
+        let networks = Networks::new(vec![network("blue"), network("red")], &[]).unwrap();
+        let owned = PortRange { first: 20480, last: 59903 };
+        let (names, writer) = Names::new(Arc::new(networks), &["192.168.50.1".parse().unwrap()], owned);
+        let history = History::new(names.view(&table::pin()).generation());
+        Engine { names, writer: Mutex::new(writer), history }
+    }
+}
+
+impl Mapped for Engine {
+    fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
+    fn history(&self) -> &History {
+        &self.history
+    }
+
+    fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
+        carry_out(&mut self.writer.lock().unwrap(), wish, &self.history, |prepared| Ok(prepared.commit()))
+    }
+}
 
 impl Observed for Engine {
     fn status(&self) -> Status {
@@ -56,28 +92,49 @@ impl Drop for Directory {
 
 /// What the server at `socket` answers: status, content type, body.
 fn ask(socket: &Path, request: &str, body: &str) -> (u16, String, Value) {
+    let (status, kind, text) = ask_text(socket, request, body);
+    (status, kind, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+}
+
+/// As [`ask`], with the body as it is.
+fn ask_text(socket: &Path, request: &str, body: &str) -> (u16, String, String) {
     let mut stream = UnixStream::connect(socket).unwrap();
     let length = body.len();
     let headers =
         format!("Host: sixway\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}");
-    write!(stream, "{request} HTTP/1.1\r\n{headers}\r\n\r\n{body}").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    write!(stream, "{request} HTTP/1.1\r\n{headers}\r\n\r\n").unwrap();
+    // A server that has seen enough answers before it has read all.
+    let _ = stream.write_all(body.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let kind = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap_or_default();
-    (status, kind.to_owned(), serde_json::from_str(body).unwrap())
+    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let body = if header("transfer-encoding: ") == "chunked" { dechunked(body) } else { body.to_owned() };
+    (status, header("content-type: ").to_owned(), body)
+}
+
+/// A body without the sizes of its chunks (RFC 9112 section 7.1).
+fn dechunked(mut body: &str) -> String {
+    let mut text = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        text.push_str(&rest[..size]);
+        body = &rest[size..].trim_start_matches("\r\n");
+    }
+    text
 }
 
 /// Runs `story` against a server, then stops the server.
 fn with_server(test: &str, story: impl FnOnce(&Path)) {
     let directory = Directory::new(test);
     let path = directory.0.join("control.sock");
-    let socket = ControlSocket::bind(&path, None).unwrap();
+    let socket = ControlSocket::bind(&path, &Control::default()).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(serve(socket, Arc::new(Engine), async { drop(stopped.await) }))
+        runtime.block_on(serve(socket, Arc::new(Engine::new()), async { drop(stopped.await) }))
     });
     story(&path);
     stop.send(()).unwrap();
@@ -127,12 +184,12 @@ fn errors_are_problem_documents() {
 fn one_engine_has_the_socket() {
     let directory = Directory::new("bind");
     let path = directory.0.join("run/control.sock");
-    let first = ControlSocket::bind(&path, None).unwrap();
+    let first = ControlSocket::bind(&path, &Control::default()).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-    assert_eq!(ControlSocket::bind(&path, None).unwrap_err().kind(), ErrorKind::AddrInUse);
+    assert_eq!(ControlSocket::bind(&path, &Control::default()).unwrap_err().kind(), ErrorKind::AddrInUse);
     assert!(UnixStream::connect(&path).is_ok(), "the refused one has broken nothing");
     drop(first);
-    assert!(ControlSocket::bind(&path, None).is_ok());
+    assert!(ControlSocket::bind(&path, &Control::default()).is_ok());
 }
 
 #[test]
@@ -141,10 +198,11 @@ fn a_dead_engines_socket_is_replaced_and_other_files_are_not() {
     let path = directory.0.join("control.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(UnixStream::connect(&path).is_err() && path.exists(), "as a killed process leaves it");
-    drop(ControlSocket::bind(&path, None).unwrap());
+    drop(ControlSocket::bind(&path, &Control::default()).unwrap());
     std::fs::write(&path, "precious").unwrap();
-    assert_eq!(ControlSocket::bind(&path, None).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(ControlSocket::bind(&path, &Control::default()).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-    let nobody = ControlSocket::bind(&directory.0.join("other.sock"), Some("no-such-group"));
+    let control = Control { read_group: Some("no-such-group".into()), ..Control::default() };
+    let nobody = ControlSocket::bind(&directory.0.join("other.sock"), &control);
     assert_eq!(nobody.unwrap_err().to_string(), "there is no group `no-such-group`");
 }

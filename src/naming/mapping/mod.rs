@@ -77,13 +77,14 @@ pub fn locate(text: &[u8], clash: &Clash) -> Mistake {
 
 /// Names of networks, each kept once.
 #[derive(Default)]
-struct Words {
+pub struct Words {
     last: Option<Arc<str>>,
     all: HashMap<Box<str>, Arc<str>>,
 }
 
 impl Words {
-    fn intern(&mut self, word: &str) -> Arc<str> {
+    /// The one copy of the word.
+    pub fn intern(&mut self, word: &str) -> Arc<str> {
         if let Some(last) = self.last.as_ref().filter(|last| &***last == word) {
             return Arc::clone(last);
         }

@@ -1,0 +1,77 @@
+//! Changes of the mapping while packets flow: what is asked for, why it is refused, and what watchers are told.
+
+mod history;
+
+use std::io;
+
+use crate::naming::{BindingKey, BindingSpec, Change, Clash, Located, NamesWriter, Prepared};
+use crate::table;
+
+pub use history::{Event, Gone, History};
+
+/// What the mapping shall become.
+pub enum ChangeSet<'a> {
+    /// This and nothing else.
+    Replace(&'a [Located<BindingSpec>]),
+    /// As it is, without these keys and with these bindings.
+    Apply { puts: &'a [Located<BindingSpec>], deletes: &'a [Located<BindingKey>] },
+}
+
+/// A change set as somebody asks for it.
+pub struct Wish<'a> {
+    pub set: ChangeSet<'a>,
+    /// The generation that it was made for.
+    pub if_generation: Option<u64>,
+    /// Wire names that change hands do not rest.
+    pub force: bool,
+}
+
+/// Why the mapping stays as it was.
+#[derive(Debug)]
+pub enum Refused {
+    /// The mapping is of another generation: this one.
+    Stale(u64),
+    /// What is wrong with the bindings.
+    Clashes(Vec<Clash>),
+    /// The host did not follow.
+    Host(io::Error),
+}
+
+/// Carries out a wish: `commit` puts the change set in force, and `history` takes note of what was done.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn carry_out(
+    writer: &mut NamesWriter,
+    wish: &Wish<'_>,
+    history: &History,
+    commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
+) -> Result<Change, Refused> {
+    let generation = writer.names().view(&table::pin()).generation();
+    if wish.if_generation.is_some_and(|wanted| wanted != generation) {
+        return Err(Refused::Stale(generation));
+    }
+    let prepared = match wish.set {
+        ChangeSet::Replace(bindings) => writer.prepare_replacement(bindings),
+        ChangeSet::Apply { puts, deletes } => writer.prepare(puts, deletes),
+    };
+    commit_noted(prepared.map_err(Refused::Clashes)?, history, commit).map_err(Refused::Host)
+}
+
+/// Commits by `commit`, and lets `history` take note.
+///
+/// # Errors
+/// Those of `commit`.
+pub fn commit_noted(
+    prepared: Prepared<'_>,
+    history: &History,
+    commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
+) -> io::Result<Change> {
+    if prepared.is_nothing() {
+        return Ok(prepared.commit());
+    }
+    let event = Event::of(&prepared);
+    let change = commit(prepared)?;
+    history.note(change.generation, event);
+    Ok(change)
+}

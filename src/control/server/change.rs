@@ -1,0 +1,198 @@
+//! `POST /v1/changes` and `PUT /v1/bindings`: the mapping is changed.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::body::Incoming;
+use super::problem::{Fault, MOST_FAULTS};
+use super::routes::Engine;
+use super::{Problem, Served};
+use crate::control::changes::{ChangeSet, Refused, Wish};
+use crate::naming::{BindingKey, BindingSpec, Change, Located, Words};
+
+/// Most bytes of a change set: some fifty thousand bindings. More of them come as several, or as a whole mapping.
+const MAX_CHANGE: usize = 16 << 20;
+/// Most bytes of a whole mapping: some four million bindings.
+const MAX_MAPPING: usize = 1 << 30;
+/// Most bytes of one binding.
+const MAX_LINE: usize = 16 << 10;
+
+/// What was done.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Changed {
+    /// What packets see from now on.
+    pub generation: u64,
+    pub added: usize,
+    pub replaced: usize,
+    pub removed: usize,
+}
+
+/// The body of `POST /v1/changes`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeForm {
+    #[serde(default)]
+    put: Numbered<BindingSpec>,
+    #[serde(default)]
+    delete: Numbered<BindingKey>,
+    if_generation: Option<u64>,
+    #[serde(default)]
+    force: bool,
+}
+
+/// The query of `PUT /v1/bindings`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplaceQuery {
+    if_generation: Option<u64>,
+    #[serde(default)]
+    force: bool,
+}
+
+pub(super) async fn change(State(engine): State<Engine>, body: Body) -> Result<Json<Changed>, Problem> {
+    let bytes = Incoming::new(body, MAX_CHANGE).whole().await?;
+    let form: ChangeForm =
+        serde_json::from_slice(&bytes).map_err(|err| Problem::malformed(format!("the change set: {err}")))?;
+    let set = ChangeSet::Apply { puts: &form.put.0, deletes: &form.delete.0 };
+    carry_out(&*engine, &Wish { set, if_generation: form.if_generation, force: form.force })
+}
+
+pub(super) async fn replace(
+    State(engine): State<Engine>,
+    query: Result<Query<ReplaceQuery>, QueryRejection>,
+    body: Body,
+) -> Result<Json<Changed>, Problem> {
+    let Query(query) = query.map_err(|err| Problem::malformed(err.body_text()))?;
+    let Ok(_turn) = engine.whole.try_acquire() else {
+        return Err(Problem::busy("another whole mapping is being read: try again"));
+    };
+    let bindings = read_lines(Incoming::new(body, MAX_MAPPING)).await?;
+    let set = ChangeSet::Replace(&bindings);
+    carry_out(&*engine, &Wish { set, if_generation: query.if_generation, force: query.force })
+}
+
+fn carry_out(engine: &dyn Served, wish: &Wish<'_>) -> Result<Json<Changed>, Problem> {
+    match engine.change(wish) {
+        Ok(Change { generation, added, replaced, removed, .. }) => {
+            Ok(Json(Changed { generation, added, replaced, removed }))
+        }
+        Err(Refused::Stale(generation)) => Err(Problem::stale(generation)),
+        Err(Refused::Clashes(clashes)) => Err(Problem::clashes(&clashes)),
+        Err(Refused::Host(err)) => Err(Problem::internal(format!("the mapping stays as it was: {err}"))),
+    }
+}
+
+/// Reads NDJSON, a binding a line, as it comes in: no more of the text is kept than the line that has just begun.
+async fn read_lines(mut body: Incoming) -> Result<Vec<Located<BindingSpec>>, Problem> {
+    let mut lines = Lines::default();
+    while let Some(piece) = body.piece().await? {
+        lines.take(&piece)?;
+        // A mapping that comes in quickly must not keep other requests waiting.
+        tokio::task::yield_now().await;
+    }
+    lines.end()
+}
+
+#[derive(Default)]
+struct Lines {
+    begun: Vec<u8>,
+    number: u32,
+    bindings: Vec<Located<BindingSpec>>,
+    faults: Vec<Fault>,
+    words: Words,
+}
+
+impl Lines {
+    fn take(&mut self, mut piece: &[u8]) -> Result<(), Problem> {
+        while let Some(end) = piece.iter().position(|&byte| byte == b'\n') {
+            let (line, rest) = (&piece[..end], &piece[end + 1..]);
+            if self.begun.is_empty() {
+                self.line(line);
+            } else {
+                self.begin(line)?;
+                let line = std::mem::take(&mut self.begun);
+                self.line(&line);
+                self.begun = line;
+                self.begun.clear();
+            }
+            piece = rest;
+        }
+        self.begin(piece)
+    }
+
+    fn begin(&mut self, part: &[u8]) -> Result<(), Problem> {
+        if self.begun.len() + part.len() > MAX_LINE {
+            let number = self.number + 1;
+            return Err(Problem::malformed(format!("line {number} is longer than {MAX_LINE} bytes")));
+        }
+        self.begun.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        self.number += 1;
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        match serde_json::from_slice::<BindingSpec>(line) {
+            Ok(mut value) => {
+                value.network = self.words.intern(&value.network);
+                self.bindings.push(Located { line: self.number, value });
+            }
+            Err(err) if self.faults.len() < MOST_FAULTS => {
+                // The text says where within the line it is.
+                self.faults.push(Fault::of_line(self.number, err.to_string().replace(" at line 1 column", ", column")));
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn end(mut self) -> Result<Vec<Located<BindingSpec>>, Problem> {
+        if !self.begun.is_empty() {
+            let line = std::mem::take(&mut self.begun);
+            self.line(&line);
+        }
+        if self.faults.is_empty() { Ok(self.bindings) } else { Err(Problem::faulty_lines(self.faults)) }
+    }
+}
+
+/// The elements of a list, numbered from 1. A mistake says in which one it is.
+struct Numbered<T>(Vec<Located<T>>);
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Numbered<T> {
+        Numbered(Vec::new())
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Numbered<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Numbered<T>, D::Error> {
+        struct Elements<T>(PhantomData<T>);
+        impl<'de, T: DeserializeOwned> Visitor<'de> for Elements<T> {
+            type Value = Numbered<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Numbered<T>, A::Error> {
+                let mut elements = Vec::new();
+                loop {
+                    let line = elements.len() as u32 + 1;
+                    let next = list.next_element();
+                    let next = next.map_err(|err| A::Error::custom(format!("element {line}: {err}")))?;
+                    let Some(value) = next else { return Ok(Numbered(elements)) };
+                    elements.push(Located { line, value });
+                }
+            }
+        }
+        deserializer.deserialize_seq(Elements(PhantomData))
+    }
+}

@@ -1,0 +1,197 @@
+//! The mapping over the socket: read, changed, watched.
+
+use super::*;
+
+const WEB: &str = r#"{"network":"blue","proto":"tcp","server":{"mac":"02:00:00:00:00:02","ip":"192.168.50.2","port":20480},"container":{"mac":"02:42:0a:02:00:02","ip":"10.2.0.2","port":80},"weight":2}"#;
+const BLOCK: &str = r#"{"network":"blue","proto":"any","server":{"ip":"192.168.50.1","ports":"20736-20991"},"container":{"ip":"10.1.0.2","port":"*"},"native":true}"#;
+const SHOP: &str = r#"{"network":"red","proto":"tcp","server":{"ip":"192.168.50.2","port":20481},"container":{"ip":"10.2.0.2","port":80}}"#;
+const WEB_KEY: &str =
+    r#"{"network":"blue","proto":"tcp","container":{"mac":"02:42:0a:02:00:02","ip":"10.2.0.2","port":80}}"#;
+
+/// The lines of a listing, in order.
+fn list(socket: &Path, query: &str) -> Vec<String> {
+    let (status, kind, body) = ask_text(socket, &format!("GET /v1/bindings{query}"), "");
+    assert_eq!((status, kind.as_str()), (200, "application/x-ndjson"), "{body}");
+    let mut lines: Vec<String> = body.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn put(socket: &Path, bindings: &[&str]) -> u64 {
+    let (status, _, body) = ask(socket, "PUT /v1/bindings", &bindings.join("\n"));
+    assert_eq!(status, 200, "{body}");
+    body["generation"].as_u64().unwrap()
+}
+
+#[test]
+fn a_mapping_is_put_and_listed() {
+    with_server("put", |socket| {
+        assert_eq!(list(socket, ""), [""; 0]);
+        let (status, _, body) = ask(socket, "PUT /v1/bindings", &[WEB, "", BLOCK, SHOP].join("\r\n"));
+        assert_eq!((status, &body["added"]), (200, &json!(3)), "{body}");
+        assert_eq!(list(socket, ""), [BLOCK, WEB, SHOP]);
+        for (query, expected) in [
+            ("?network=blue", &[BLOCK, WEB][..]),
+            ("?ip=10.2.0.2", &[WEB, SHOP]),
+            ("?ip=10.2.0.2&network=red", &[SHOP]),
+            ("?port=20800", &[BLOCK]),
+            ("?port=80&server=192.168.50.2", &[WEB, SHOP]),
+            ("?server=192.168.50.3", &[]),
+        ] {
+            assert_eq!(list(socket, query), expected, "{query}");
+        }
+        // What is there already stays; what is not named goes.
+        let (_, _, body) = ask(socket, "PUT /v1/bindings", WEB);
+        assert_eq!((&body["added"], &body["removed"]), (&json!(0), &json!(2)));
+        assert_eq!(list(socket, ""), [WEB]);
+    });
+}
+
+#[test]
+fn a_change_set_is_whole_or_not_at_all() {
+    with_server("change", |socket| {
+        let first = put(socket, &[WEB]);
+        let moved = WEB.replace("192.168.50.2\",\"port\":20480", "192.168.50.3\",\"port\":20490");
+        let body = format!(r#"{{"put":[{moved},{SHOP}],"if_generation":{first}}}"#);
+        let (status, _, answer) = ask(socket, "POST /v1/changes", &body);
+        assert_eq!((status, &answer["replaced"], &answer["added"]), (200, &json!(1), &json!(1)), "{answer}");
+        assert_eq!(answer["generation"], first + 1);
+        assert_eq!(list(socket, ""), [&moved, SHOP]);
+
+        let (status, kind, problem) = ask(socket, "POST /v1/changes", &body);
+        assert_eq!((status, kind.as_str()), (409, "application/problem+json"));
+        assert_eq!(problem["generation"], first + 1, "the generation to look at");
+
+        // A good delete beside a put that clashes: nothing happens.
+        let clash = BLOCK.replace("192.168.50.1\",\"ports\":\"20736-20991", "192.168.50.2\",\"ports\":\"20480-20735");
+        let (status, _, problem) =
+            ask(socket, "POST /v1/changes", &format!(r#"{{"put":[{clash}],"delete":[{WEB_KEY}]}}"#));
+        assert_eq!(status, 422, "{problem}");
+        let error = &problem["errors"][0];
+        assert_eq!((&error["binding"], &error["other"]), (&parsed(&clash), &parsed(SHOP)));
+        assert!(error["detail"].as_str().unwrap().contains("wire name"), "{problem}");
+        assert_eq!(list(socket, ""), [&moved, SHOP]);
+
+        let (status, _, answer) = ask(socket, "POST /v1/changes", &format!(r#"{{"delete":[{WEB_KEY}]}}"#));
+        assert_eq!((status, &answer["removed"]), (200, &json!(1)), "{answer}");
+        let (status, _, problem) = ask(socket, "POST /v1/changes", &format!(r#"{{"delete":[{WEB_KEY}]}}"#));
+        assert_eq!((status, &problem["errors"][0]["binding"]), (422, &parsed(WEB_KEY)));
+        assert_eq!(list(socket, ""), [SHOP]);
+    });
+}
+
+#[test]
+fn what_cannot_be_understood_changes_nothing() {
+    with_server("malformed", |socket| {
+        let generation = put(socket, &[WEB]);
+        let long = "x".repeat(20_000);
+        let huge = format!(r#"{{"put":[{}]}}"#, vec![WEB; 100_000].join(","));
+        for (request, body, status, detail) in [
+            ("POST /v1/changes", "", 400, "the change set: EOF"),
+            ("POST /v1/changes", "[1,2", 400, "the change set"),
+            ("POST /v1/changes", r#"{"putt":[]}"#, 400, "unknown field `putt`"),
+            ("POST /v1/changes", r#"{"put":[{"network":"blue"}]}"#, 400, "element 1: missing field"),
+            ("POST /v1/changes", &huge, 413, "16777216 bytes"),
+            ("PUT /v1/bindings", &format!("{SHOP}\n{{\"network\":7}}\n{SHOP}"), 400, "line 2: "),
+            ("PUT /v1/bindings", &long, 400, "line 1 is longer"),
+            ("PUT /v1/bindings?if_generation=99", SHOP, 409, "is of generation"),
+            ("PUT /v1/bindings?colour=red", SHOP, 400, "unknown field `colour`"),
+            ("PUT /v1/bindings", &format!("{SHOP}\n{SHOP}"), 422, "same identity"),
+            ("GET /v1/bindings?ip=home", "", 400, "`home` is no IP address"),
+            ("GET /v1/bindings?network=green", "", 400, "no network `green`"),
+            ("GET /v1/bindings?port=70000", "", 400, "port"),
+            ("GET /v1/bindings/watch?generation=99", "", 410, "list the bindings again"),
+            ("DELETE /v1/bindings", "", 405, "does not take DELETE"),
+        ] {
+            let (found, kind, problem) = ask(socket, request, body);
+            assert_eq!((found, kind.as_str()), (status, "application/problem+json"), "{request}: {problem}");
+            assert!(problem["detail"].as_str().unwrap().contains(detail), "{request}: {problem}\nexpected {detail}");
+        }
+        assert_eq!(list(socket, ""), [WEB]);
+        assert_eq!(ask(socket, "POST /v1/changes", "{}").2["generation"], generation);
+    });
+}
+
+/// Someone who watches hears of every change in the form in which it could be asked for, and can come back.
+#[test]
+fn a_watcher_hears_of_every_change_and_can_resume() {
+    with_server("watch", |socket| {
+        let start = put(socket, &[WEB]);
+        let mut watcher = Watcher::new(socket, "");
+        assert_eq!(watcher.next(), ("generation".into(), Some(start), json!({"generation": start})));
+        put(socket, &[WEB, BLOCK]);
+        let moved = BLOCK.replace("20736-20991", "20992-21247");
+        ask(socket, "POST /v1/changes", &format!(r#"{{"put":[{moved}]}}"#));
+        let added = json!({"generation": start + 1, "put": [parsed(BLOCK)], "delete": []});
+        assert_eq!(watcher.next(), ("change".into(), Some(start + 1), added.clone()));
+        // A block that took other numbers has another key now.
+        let old = json!({"network": "blue", "proto": "any", "container": {"ip": "10.1.0.2", "ports": "20736-20991"}});
+        let renumbered = json!({"generation": start + 2, "put": [parsed(&moved)], "delete": [old]});
+        assert_eq!(watcher.next(), ("change".into(), Some(start + 2), renumbered.clone()));
+        drop(watcher);
+
+        put(socket, &[]);
+        let mut resumed = Watcher::new(socket, &format!("Last-Event-ID: {}\r\n", start + 1));
+        assert_eq!(resumed.next().0, "generation");
+        assert_eq!(resumed.next(), ("change".into(), Some(start + 2), renumbered));
+        let (kind, id, last) = resumed.next();
+        assert_eq!((kind.as_str(), id, last["delete"].as_array().unwrap().len()), ("change", Some(start + 3), 2));
+        assert_eq!(ask(socket, &format!("GET /v1/bindings/watch?generation={}", start - 2), "").0, 410);
+    });
+}
+
+/// A whole mapping that is exchanged is too much to be told: the watcher reads it anew.
+#[test]
+fn a_watcher_that_misses_too_much_is_told_so() {
+    with_server("snapshot", |socket| {
+        let many: Vec<String> = (0..35_000)
+            .map(|n| {
+                let (ip, port) = (format!("10.{}.{}.{}", 3 + n / 65_536, n / 256 % 256, n % 256), 20_480 + n);
+                format!(
+                    r#"{{"network":"blue","proto":"tcp","server":{{"ip":"192.168.50.9","port":{port}}},"container":{{"ip":"{ip}","port":80}}}}"#
+                )
+            })
+            .collect();
+        let mut watcher = Watcher::new(socket, "");
+        watcher.next();
+        let generation = put(socket, &many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(watcher.next(), ("snapshot-needed".into(), None, json!({"generation": generation})));
+        assert_eq!(list(socket, "").len(), 35_000);
+    });
+}
+
+fn parsed(json: &str) -> Value {
+    serde_json::from_str(json).unwrap()
+}
+
+/// Somebody at `GET /v1/bindings/watch`.
+struct Watcher {
+    lines: std::io::Lines<std::io::BufReader<UnixStream>>,
+}
+
+impl Watcher {
+    fn new(socket: &Path, headers: &str) -> Watcher {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        write!(stream, "GET /v1/bindings/watch HTTP/1.1\r\nHost: sixway\r\n{headers}\r\n").unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream));
+        assert_eq!(lines.next().unwrap().unwrap(), "HTTP/1.1 200 OK");
+        assert!(lines.by_ref().any(|line| line.unwrap() == "content-type: text/event-stream"));
+        Watcher { lines }
+    }
+
+    /// The next event: its kind, id and data. The sizes of chunks are passed over.
+    fn next(&mut self) -> (String, Option<u64>, Value) {
+        let (mut kind, mut id) = (String::new(), None);
+        loop {
+            let line = self.lines.next().unwrap().unwrap();
+            if let Some(text) = line.strip_prefix("event: ") {
+                kind = text.to_owned();
+            } else if let Some(text) = line.strip_prefix("id: ") {
+                id = text.parse().ok();
+            } else if let Some(text) = line.strip_prefix("data: ") {
+                return (kind, id, parsed(text));
+            }
+        }
+    }
+}
