@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::map::Map;
 use crate::control::config::SOCKET;
 use crate::control::question::{Socket, parse_proto};
 use crate::units::Proto;
@@ -34,6 +35,8 @@ pub enum Command {
     Explain(Explain),
     /// Show a running engine's counters
     Stats(Stats),
+    /// Show and change a running engine's mapping
+    Map(Map),
     /// Do nothing but keep descriptors for engines; `run --holder` starts it
     #[command(hide = true)]
     Holder(Holder),
@@ -113,11 +116,18 @@ pub struct Explain {
 
 #[derive(Args, Debug)]
 pub struct Stats {
+    #[command(flatten)]
+    pub engine: RunningEngine,
+}
+
+/// Which engine is spoken to.
+#[derive(Args, Debug)]
+pub struct RunningEngine {
     /// The engine's control socket
-    #[arg(long, value_name = "SOCKET", default_value = SOCKET, conflicts_with = "config")]
+    #[arg(long, value_name = "SOCKET", default_value = SOCKET, conflicts_with = "config", global = true)]
     pub socket: PathBuf,
     /// The configuration that names the control socket
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 }
 
@@ -161,6 +171,14 @@ mod tests {
             "sixway explain --socket /run/s.sock --port web1 esp 10.1.0.2 [fd00::2]",
             "sixway stats",
             "sixway stats --socket /run/s.sock --json",
+            "sixway map list",
+            "sixway map list --network blue --ip 10.1.0.2 --port 80 --server 192.168.50.2 --json",
+            "sixway map --config host.toml add blue tcp - 192.168.50.2:20480 - 10.1.0.2:80 weight=2",
+            "sixway map add --force --socket /run/s.sock blue esp - 192.168.50.2 - 10.1.0.2",
+            "sixway map remove blue tcp - 10.1.0.2:80",
+            "sixway map apply mapping.sixway --dry-run",
+            "sixway map load mapping.sixway --if-generation 7",
+            "sixway map watch --generation 7",
             "sixway detach",
             "sixway holder --socket /run/s.sock.holder",
             "sixway detach --config host.toml",
@@ -179,6 +197,9 @@ mod tests {
             "sixway explain --config c --socket s --port web1 tcp 10.1.0.2:4000 10.2.0.2:80",
             "sixway explain --config c --port web1 tpc 10.1.0.2:4000 10.2.0.2:80",
             "sixway explain --config c --port web1 tcp 10.1.0.2:400000 10.2.0.2:80",
+            "sixway map",
+            "sixway map add",
+            "sixway map apply",
             "sixway fly",
         ] {
             assert!(arguments(line).is_err(), "{line}");

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::http::request::Builder;
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use super::arguments::RunningEngine;
+use super::check::show_mistakes;
+use super::output::Output;
+use crate::control::config::Config;
 use crate::control::server::Problem;
 
 /// How long an answer may take: the engine gathers its counters in microseconds.
@@ -45,6 +50,18 @@ impl fmt::Display for ClientError {
 }
 
 impl Client {
+    /// The engine that the arguments name; `None` if their configuration has mistakes, which are shown.
+    pub(super) fn of(engine: &RunningEngine, output: &mut Output) -> Option<Client> {
+        let Some(file) = &engine.config else { return Some(Client::new(&engine.socket)) };
+        match Config::load(file) {
+            Ok(config) => Some(Client::new(&config.control.socket)),
+            Err(mistakes) => {
+                show_mistakes(&mistakes, output);
+                None
+            }
+        }
+    }
+
     pub(super) fn new(socket: &Path) -> Client {
         Client { socket: socket.to_owned() }
     }
@@ -60,37 +77,52 @@ impl Client {
     }
 
     fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| ClientError::Broken(error.to_string()))?;
-        runtime.block_on(async {
-            let answer = tokio::time::timeout(PATIENCE, self.exchange(method, path, body));
-            answer.await.unwrap_or_else(|_| Err(ClientError::Broken(format!("none in {PATIENCE:?}"))))
+        let body = Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default()));
+        self.run(async {
+            let answer = async {
+                let response = self.request(Request::builder().method(method).uri(path), body).await?;
+                let body = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
+                serde_json::from_slice(&body).map_err(|error| broken(&error))
+            };
+            let answer = tokio::time::timeout(PATIENCE, answer).await;
+            answer.unwrap_or_else(|_| Err(ClientError::Broken(format!("none in {PATIENCE:?}"))))
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
-        let broken = |error: &dyn fmt::Display| ClientError::Broken(error.to_string());
+    /// Runs an exchange with the engine to its end.
+    pub(super) fn run<T>(&self, exchange: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| broken(&error))?.block_on(exchange)
+    }
+
+    /// Sends a request, and returns the answer as soon as its head is there.
+    pub(super) async fn request<B>(&self, request: Builder, body: B) -> Result<Response<Incoming>, ClientError>
+    where
+        B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
+    {
         let stream = UnixStream::connect(&self.socket).await;
         let stream = stream.map_err(|error| ClientError::Unreachable(self.socket.clone(), error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
+        let request = request
             .header(header::HOST, "sixway")
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default())))
+            .body(body)
             .map_err(|error| broken(&error))?;
         let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
         if status == StatusCode::OK {
-            return serde_json::from_slice(&body).map_err(|error| broken(&error));
+            return Ok(response);
         }
+        let body = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
         Err(match serde_json::from_slice(&body) {
             Ok(problem) => ClientError::Refused(problem),
             Err(_) => ClientError::Broken(format!("status {status}")),
         })
     }
+}
+
+pub(super) fn broken(error: &dyn fmt::Display) -> ClientError {
+    ClientError::Broken(error.to_string())
 }

@@ -7,6 +7,7 @@ mod detach;
 mod doctor;
 mod explain;
 mod holder;
+mod map;
 mod offline;
 mod output;
 mod replay;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
     let exit = match &arguments.command {
         Command::Check(check) => check::run(check, &mut output),
         Command::Doctor(doctor) => doctor::run(doctor, &mut output),
+        Command::Map(map) => map::run(map, &mut output),
         Command::Stats(stats) => stats::run(stats, &mut output),
         Command::Replay(replay) => replay::run(replay, &mut output),
         Command::Detach(detach) => detach::run(detach, &mut output),

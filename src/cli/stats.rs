@@ -3,28 +3,17 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::control::config::Config;
 use crate::control::server::{DropCount, PortReport, Status, WorkerReport};
 
 use super::Exit;
 use super::arguments::Stats;
-use super::check::show_mistakes;
 use super::client::{Client, ClientError};
 use super::output::{Colour, Output, complain};
 use super::table::{Table, thousands};
 
 pub(super) fn run(arguments: &Stats, output: &mut Output) -> Exit {
-    let socket = match &arguments.config {
-        None => arguments.socket.clone(),
-        Some(file) => match Config::load(file) {
-            Ok(config) => config.control.socket,
-            Err(mistakes) => {
-                show_mistakes(&mistakes, output);
-                return Exit::No;
-            }
-        },
-    };
-    match show(&Client::new(&socket), output) {
+    let Some(client) = Client::of(&arguments.engine, output) else { return Exit::No };
+    match show(&client, output) {
         Ok(()) => Exit::Done,
         Err(error) => {
             complain(error);

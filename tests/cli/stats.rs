@@ -1,85 +1,8 @@
 //! `sixway stats` against a control socket, and `sixway doctor` against this host.
 
-use std::path::Path;
-use std::sync::Arc;
-
+use crate::engine::with_engine;
 use crate::support::{Directory, sixway};
 use serde_json::{Value, json};
-use sixway::control::server::{
-    ControlSocket, DropCount, ExplainRequest, Observed, PortReport, Problem, Quarantined, Status, Traffic,
-    WorkerReport, serve,
-};
-
-/// An engine of two ports.
-struct Engine;
-
-impl Observed for Engine {
-    fn status(&self) -> Status {
-        let quarantine = vec![Quarantined {
-            proto: "tcp".into(),
-            server: "192.168.50.1".into(),
-            ports: "20480".into(),
-            remaining_s: 42,
-        }];
-        Status {
-            version: "0.1.0".into(),
-            pid: 7,
-            uptime_s: 60,
-            generation: 3,
-            bindings: 1_000_000,
-            quarantine,
-            ..Status::default()
-        }
-    }
-
-    fn ports(&self) -> Vec<PortReport> {
-        let traffic = Traffic { rx_packets: 1_234_567, rx_bytes: 99, tx_packets: 5, tx_bytes: 6, drops: 3 };
-        let uplink = PortReport {
-            name: "uplink".into(),
-            interface: "eth1".into(),
-            role: "uplink".into(),
-            up: true,
-            attach: "native".into(),
-            mode: "copy".into(),
-            traffic,
-            ..PortReport::default()
-        };
-        let web1 = PortReport {
-            name: "web1".into(),
-            interface: "veth-web1".into(),
-            role: "access".into(),
-            network: Some("blue".into()),
-            ..PortReport::default()
-        };
-        vec![uplink, web1]
-    }
-
-    fn workers(&self) -> Vec<WorkerReport> {
-        vec![WorkerReport { core: Some(1), frames: 4096, frames_free: 100, ..WorkerReport::default() }]
-    }
-
-    fn drops(&self) -> Vec<DropCount> {
-        vec![DropCount { port: "uplink".into(), reason: "not_public".into(), packets: 3 }]
-    }
-
-    fn explain(&self, _: &ExplainRequest) -> Result<Value, Problem> {
-        Ok(json!({}))
-    }
-}
-
-fn with_engine(test: &str, story: impl FnOnce(&str)) {
-    let directory = Directory::new(test);
-    let path = directory.path("control.sock");
-    let socket = ControlSocket::bind(Path::new(&path), None).unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(serve(socket, Arc::new(Engine), async { drop(stopped.await) }))
-    });
-    story(&path);
-    stop.send(()).unwrap();
-    server.join().unwrap().unwrap();
-}
 
 #[test]
 fn counters_are_shown_in_tables() {

@@ -1,6 +1,6 @@
 //! One line of the mapping file.
 
-use super::super::spec::{BindingSpec, Part, Ports, Protocol};
+use super::super::spec::{BindingKey, BindingSpec, KeyPorts, Part, Ports, Protocol};
 use super::field::{self, WrittenPorts};
 use super::{Mistake, Words};
 
@@ -101,8 +101,7 @@ pub(super) fn parse(line: &[u8], number: u32, words: &mut Words, mistakes: &mut 
     let is_v4 = inside.or(wire).is_none_or(|half| half.ip.is_v4());
     let protocol = std::str::from_utf8(proto.text).ok().and_then(|text| Protocol::from_word(text, is_v4));
     if protocol.is_none() {
-        let text = String::from_utf8_lossy(proto.text);
-        mistake(proto, format!("unknown protocol `{text}`: expected any, tcp, udp, icmp, esp, ah, gre or sctp"));
+        mistake(proto, unknown_protocol(proto.text));
     }
     let mut spec = wire.zip(inside).zip(protocol).zip(network).and_then(|(((wire, inside), proto), network)| {
         let wire_ports = match wire.ports {
@@ -149,6 +148,47 @@ pub(super) fn parse(line: &[u8], number: u32, words: &mut Words, mistakes: &mut 
         return None;
     }
     Some(spec)
+}
+
+/// The key of a binding, as a line without its wire half: network, protocol, MAC, address with port, and `id=` if it has
+/// one.
+pub(super) fn parse_key(line: &[u8], words: &mut Words) -> Result<BindingKey, Mistake> {
+    let mistake = |word: Word<'_>, message: String| {
+        let (column, len) = (word.at as u32 + 1, word.text.len() as u32);
+        Mistake { line: 1, column, len: len.max(1), message }
+    };
+    let mut rest = Rest { line, at: 0 };
+    let end = Word { at: line.len(), text: b"" };
+    let too_few = || mistake(end, "expected net proto mac ip:port [id=WORD]".to_owned());
+    let mut word = || rest.next().ok_or_else(too_few);
+    let (network, proto, mac, container) = (word()?, word()?, word()?, word()?);
+    let name = std::str::from_utf8(network.text);
+    let name = name.map_err(|_| mistake(network, "a network's name is UTF-8 text".to_owned()))?;
+    let half = field::half(container.text).map_err(|message| mistake(container, message))?;
+    let protocol = std::str::from_utf8(proto.text).ok().and_then(|text| Protocol::from_word(text, half.ip.is_v4()));
+    let mut key = BindingKey {
+        network: words.intern(name),
+        proto: protocol.ok_or_else(|| mistake(proto, unknown_protocol(proto.text)))?,
+        mac: field::mac(mac.text).map_err(|message| mistake(mac, message))?,
+        ip: half.ip,
+        ports: match half.ports {
+            WrittenPorts::Same => KeyPorts::SameNumbers,
+            WrittenPorts::Ports(ports) => KeyPorts::Exactly(ports),
+        },
+        id: None,
+    };
+    for option in rest {
+        let id = std::str::from_utf8(option.text).ok().and_then(|text| text.strip_prefix("id="));
+        let id = id.filter(|id| !id.is_empty() && key.id.is_none());
+        let id = id.ok_or_else(|| mistake(option, "a key has no option but id=WORD".to_owned()))?;
+        key.id = Some(id.into());
+    }
+    Ok(key)
+}
+
+fn unknown_protocol(word: &[u8]) -> String {
+    let text = String::from_utf8_lossy(word);
+    format!("unknown protocol `{text}`: expected any, tcp, udp, icmp, esp, ah, gre or sctp")
 }
 
 /// Reads the options into `spec`; without one, only for their mistakes.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::change::{Clash, Located};
-use super::spec::BindingSpec;
+use super::spec::{BindingKey, BindingSpec};
 use line::Columns;
 
 /// Something wrong at a place in a text. Lines and columns count from 1, columns in bytes.
@@ -64,6 +64,18 @@ pub fn read_mapping(text: impl AsRef<[u8]>) -> (Vec<Located<BindingSpec>>, Vec<M
         }
     }
     (bindings, mistakes)
+}
+
+/// Reads what names a binding: `NETWORK PROTO MAC IP:PORT [id=WORD]`, or the binding's whole line.
+///
+/// # Errors
+/// The first mistake, or all of the line.
+pub fn parse_key(text: &str) -> Result<BindingKey, Vec<Mistake>> {
+    let is_option = |word: &&str| word.contains('=');
+    if text.split_ascii_whitespace().filter(|word| !is_option(word)).count() < 6 {
+        return line::parse_key(text.as_bytes(), &mut Words::default()).map_err(|mistake| vec![mistake]);
+    }
+    parse_mapping(text)?.first().map(|binding| binding.value.key()).ok_or_else(Vec::new)
 }
 
 /// Where in the text of the mapping a clash is: a mistake like those of single lines. `text` must be what the

@@ -1,0 +1,68 @@
+//! `sixway map watch`: changes, printed as they are made.
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use serde::Deserialize;
+
+use super::super::client::{Client, ClientError, broken};
+use super::super::output::{Colour, Output};
+use super::{Failure, Watch};
+use crate::naming::{BindingKey, BindingSpec};
+
+/// The data of an event.
+#[derive(Deserialize)]
+struct Event {
+    generation: u64,
+    #[serde(default)]
+    put: Vec<BindingSpec>,
+    #[serde(default)]
+    delete: Vec<BindingKey>,
+}
+
+/// Prints until the engine ends it.
+pub(super) fn run(client: &Client, watch: &Watch, output: &mut Output) -> Result<(), Failure> {
+    let from = watch.generation.map(|generation| format!("?generation={generation}")).unwrap_or_default();
+    let ended: Result<(), ClientError> = client.run(async {
+        let request = Request::builder().method(Method::GET).uri(format!("/v1/bindings/watch{from}"));
+        let mut response = client.request(request, Empty::<Bytes>::new()).await?;
+        let (mut begun, mut kind) = (Vec::new(), String::new());
+        while let Some(frame) = response.body_mut().frame().await {
+            let Ok(piece) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+            begun.extend_from_slice(&piece);
+            let whole = begun.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            for line in begun[..whole].split(|&byte| byte == b'\n') {
+                match line.split_at_checked(6) {
+                    Some((b"event:", rest)) => kind = String::from_utf8_lossy(rest.trim_ascii()).into_owned(),
+                    Some((b"data: ", data)) => show(&kind, data, output)?,
+                    _ => {}
+                }
+            }
+            begun.drain(..whole);
+        }
+        Err(broken(&"it stopped"))
+    });
+    Ok(ended?)
+}
+
+fn show(kind: &str, data: &[u8], output: &mut Output) -> Result<(), ClientError> {
+    let event: Event = serde_json::from_slice(data).map_err(|error| broken(&error))?;
+    if kind == "snapshot-needed" {
+        let generation = event.generation;
+        return Err(broken(&format!("too much has changed, the mapping is of generation {generation}: list it again")));
+    }
+    if output.is_json() {
+        output.line(String::from_utf8_lossy(data));
+        return Ok(());
+    }
+    output.line(format_args!("generation {}", event.generation));
+    for key in &event.delete {
+        let line = output.paint(Colour::Red, &format!("- {key}"));
+        output.line(line);
+    }
+    for binding in &event.put {
+        let line = output.paint(Colour::Green, &format!("+ {binding}"));
+        output.line(line);
+    }
+    Ok(())
+}

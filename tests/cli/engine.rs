@@ -1,0 +1,117 @@
+//! An engine that commands can talk to.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::support::Directory;
+use serde_json::{Value, json};
+use sixway::control::changes::{History, Refused, Wish, carry_out};
+use sixway::control::config::Control;
+use sixway::control::server::{
+    ControlSocket, DropCount, ExplainRequest, Mapped, Observed, PortReport, Problem, Quarantined, Status, Traffic,
+    WorkerReport, serve,
+};
+use sixway::naming::{Change, Names, NamesWriter, Network, Networks};
+use sixway::table;
+use sixway::units::PortRange;
+
+/// An engine of two ports, with a mapping that can be changed.
+struct Engine {
+    names: Arc<Names>,
+    writer: Mutex<NamesWriter>,
+    history: History,
+}
+
+impl Engine {
+    fn new() -> Engine {
+        let network = |name: &str| Network { name: name.to_owned(), ..Network::default() };
+        let networks = Networks::new(vec![network("blue"), network("red")], &[]).unwrap();
+        let owned = PortRange { first: 20480, last: 59903 };
+        let (names, writer) = Names::new(Arc::new(networks), &["192.168.50.1".parse().unwrap()], owned);
+        let history = History::new(names.view(&table::pin()).generation());
+        Engine { names, writer: Mutex::new(writer), history }
+    }
+}
+
+impl Mapped for Engine {
+    fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
+    fn history(&self) -> &History {
+        &self.history
+    }
+
+    fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
+        carry_out(&mut self.writer.lock().unwrap(), wish, &self.history, |prepared| Ok(prepared.commit()))
+    }
+}
+
+impl Observed for Engine {
+    fn status(&self) -> Status {
+        let quarantine = vec![Quarantined {
+            proto: "tcp".into(),
+            server: "192.168.50.1".into(),
+            ports: "20480".into(),
+            remaining_s: 42,
+        }];
+        Status {
+            version: "0.1.0".into(),
+            pid: 7,
+            uptime_s: 60,
+            generation: 3,
+            bindings: 1_000_000,
+            quarantine,
+            ..Status::default()
+        }
+    }
+
+    fn ports(&self) -> Vec<PortReport> {
+        let traffic = Traffic { rx_packets: 1_234_567, rx_bytes: 99, tx_packets: 5, tx_bytes: 6, drops: 3 };
+        let uplink = PortReport {
+            name: "uplink".into(),
+            interface: "eth1".into(),
+            role: "uplink".into(),
+            up: true,
+            attach: "native".into(),
+            mode: "copy".into(),
+            traffic,
+            ..PortReport::default()
+        };
+        let web1 = PortReport {
+            name: "web1".into(),
+            interface: "veth-web1".into(),
+            role: "access".into(),
+            network: Some("blue".into()),
+            ..PortReport::default()
+        };
+        vec![uplink, web1]
+    }
+
+    fn workers(&self) -> Vec<WorkerReport> {
+        vec![WorkerReport { core: Some(1), frames: 4096, frames_free: 100, ..WorkerReport::default() }]
+    }
+
+    fn drops(&self) -> Vec<DropCount> {
+        vec![DropCount { port: "uplink".into(), reason: "not_public".into(), packets: 3 }]
+    }
+
+    fn explain(&self, _: &ExplainRequest) -> Result<Value, Problem> {
+        Ok(json!({}))
+    }
+}
+
+/// Runs `story` with the path of the engine's control socket.
+pub fn with_engine(test: &str, story: impl FnOnce(&str)) {
+    let directory = Directory::new(test);
+    let path = directory.path("control.sock");
+    let socket = ControlSocket::bind(Path::new(&path), &Control::default()).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(serve(socket, Arc::new(Engine::new()), async { drop(stopped.await) }))
+    });
+    story(&path);
+    stop.send(()).unwrap();
+    server.join().unwrap().unwrap();
+}
