@@ -11,6 +11,7 @@ use crate::engine::explain::explain;
 use crate::engine::{BoundQueue, QueueCounters};
 use crate::path::{Answer, Reason, Role};
 use crate::table;
+use crate::units::PortRange;
 
 impl Observed for Appliance {
     fn status(&self) -> Status {
@@ -21,7 +22,7 @@ impl Observed for Appliance {
         let resting = self.tables.state.quarantine(now).into_iter().map(|resting| Quarantined {
             proto: resting.wire.proto.to_string(),
             server: resting.wire.ip.to_string(),
-            ports: resting.ports.to_string(),
+            ports: ports_text(resting.ports),
             remaining_s: u64::from(resting.until.seconds().saturating_sub(now.seconds())),
         });
         Status {
@@ -152,6 +153,11 @@ fn sum(queues: &[QueueReport]) -> Traffic {
         tx_bytes: sum.tx_bytes + queue.traffic.tx_bytes,
         drops: sum.drops,
     })
+}
+
+/// `20480`, or a range.
+fn ports_text(ports: PortRange) -> String {
+    if ports.first == ports.last { ports.first.to_string() } else { ports.to_string() }
 }
 
 fn role_word(role: &Role) -> &'static str {
