@@ -34,7 +34,7 @@ impl Deref for Engine {
     }
 }
 
-/// Every path of the API with its methods, as `docs/openapi.yaml` describes them.
+/// Every path of the API with its methods, as `docs/openapi.json` describes them.
 pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/status", &["get"]),
     ("/v1/ports", &["get"]),
