@@ -1,5 +1,6 @@
 //! `docs/openapi.json` against the server: the same routes, and answers of the form that it describes.
 
+#[allow(dead_code)]
 #[path = "cli/engine.rs"]
 mod engine;
 #[allow(dead_code)]

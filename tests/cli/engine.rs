@@ -103,9 +103,14 @@ impl Observed for Engine {
 
 /// Runs `story` with the path of the engine's control socket.
 pub fn with_engine(test: &str, story: impl FnOnce(&str)) {
+    with_engine_for(test, &Control::default(), story);
+}
+
+/// The same, with groups that may read or write.
+pub fn with_engine_for(test: &str, control: &Control, story: impl FnOnce(&str)) {
     let directory = Directory::new(test);
     let path = directory.path("control.sock");
-    let socket = ControlSocket::bind(Path::new(&path), &Control::default()).unwrap();
+    let socket = ControlSocket::bind(Path::new(&path), control).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
