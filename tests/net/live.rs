@@ -1,9 +1,12 @@
 //! The mapping changes while packets flow, by the requests of the API: any program that speaks HTTP can make them.
 
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Instant;
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::lab::engine::binary;
@@ -170,4 +173,90 @@ fn the_map_command_speaks_to_a_running_engine() {
     until("the answer's way is gone", SOON, || {
         (!udp_echo(&udp(lab.at("alice"), (WEB, 5353)), b"old name", 1)).then_some(())
     });
+}
+
+/// How quick changes are, among many bindings. `SIXWAY_BINDINGS` says among how many: a million takes a release build
+/// (`SIXWAY=target/release/sixway`) to be a fair figure. A change is answered once packets see it, so that the time of an
+/// answer is never less than that of the change.
+#[test]
+fn changes_among_many_bindings() {
+    const SINGLE: usize = 5_000;
+    const BATCHES: usize = 50;
+    const BATCH: usize = 1_000;
+    let many: usize = std::env::var("SIXWAY_BINDINGS").map_or(20_000, |number| number.parse().expect("a number"));
+    let mut lab = Lab::running();
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut old = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut old);
+    let socket = lab.engine(1).socket();
+    let file = lab.dir().join("many");
+    let line = |n: usize, port: usize| {
+        let (server, ip) = (n / 30_000, 0x0a10_0000 + n as u32);
+        format!(
+            "blue tcp - 192.168.52.{server}:{} 02:42:0a:10:00:01 {}:80\n",
+            port + n % 30_000,
+            Ipv4Addr::from_bits(ip)
+        )
+    };
+    let lines: String = (0..many).map(|n| line(n, 20_480)).collect();
+    std::fs::write(&file, lab.mapping().to_owned() + &lines).expect("a file");
+    let began = Instant::now();
+    let load = ["map", "--socket", socket.to_str().expect("a path"), "load", file.to_str().expect("a path")];
+    print!("{}", run(&binary(), &load));
+    println!("load of {many} bindings, from file to packets: {:?}", began.elapsed());
+    says_back(&mut old, b"and now?").expect("the old connection has noticed nothing");
+
+    let stream = UnixStream::connect(&socket).expect("the control socket");
+    let mut stream = BufReader::new(stream);
+    for (what, requests, bindings) in [("one", SINGLE, 1), ("batches", BATCHES, BATCH)] {
+        let form = |n: usize, step: usize| {
+            json!({
+                "network": "blue", "proto": "tcp",
+                "server": {"ip": "192.168.53.1", "port": 20_480 + n * 3 + step},
+                "container": {"mac": "02:42:0a:10:00:02", "ip": Ipv4Addr::from_bits(0x0a80_0000 + n as u32).to_string(), "port": 80},
+            })
+        };
+        let bodies = (0..requests).map(|nth| {
+            let puts: Vec<Value> = (0..bindings).map(|n| form((nth * bindings + n) % 10_000, nth % 3)).collect();
+            json!({ "put": puts }).to_string()
+        });
+        let bodies: Vec<String> = bodies.collect();
+        let mut times = Histogram::<u64>::new(3).expect("a histogram");
+        let began = Instant::now();
+        for body in &bodies {
+            let sent = Instant::now();
+            let length = body.len();
+            let head = format!("POST /v1/changes HTTP/1.1\r\nHost: sixway\r\nContent-Length: {length}\r\n\r\n");
+            stream.get_mut().write_all((head + body).as_bytes()).expect("sent");
+            let answer = answer(&mut stream);
+            assert!(answer.contains("\"generation\""), "{answer}");
+            times.record(sent.elapsed().as_micros() as u64).expect("less than an hour");
+        }
+        let rate = (requests * bindings) as f64 / began.elapsed().as_secs_f64();
+        println!(
+            "{what}: {rate:.0} changes/s, an answer in {} us at the median, {} at p99, {} at p99.9",
+            times.value_at_quantile(0.5),
+            times.value_at_quantile(0.99),
+            times.value_at_quantile(0.999),
+        );
+        says_back(&mut old, b"and now?").expect("the old connection has noticed nothing");
+    }
+}
+
+/// The body of the next answer on a connection.
+fn answer(stream: &mut BufReader<UnixStream>) -> String {
+    let (mut line, mut length) = (String::new(), 0);
+    loop {
+        line.clear();
+        stream.read_line(&mut line).expect("an answer");
+        match line.trim_end() {
+            "" => break,
+            header => {
+                length = header.strip_prefix("content-length: ").map_or(length, |it| it.parse().expect("a number"))
+            }
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("a body");
+    String::from_utf8(body).expect("JSON")
 }
