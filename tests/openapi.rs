@@ -140,6 +140,7 @@ fn answers_are_of_the_form_that_is_described() {
             ("get", "/v1/ports", "", 200),
             ("get", "/v1/workers", "", 200),
             ("get", "/v1/drops", "", 200),
+            ("get", "/v1/flows", "", 200),
             ("post", "/v1/explain", r#"{"port":"web1","proto":"tcp","src":"10.1.0.2:1","dst":"10.2.0.2:80"}"#, 200),
             ("post", "/v1/changes", &put, 200),
             ("post", "/v1/changes", &clash, 422),
@@ -155,8 +156,12 @@ fn answers_are_of_the_form_that_is_described() {
             assert_eq!(status, expected, "{method} {path}: {body}");
             let route = path.split('?').next().unwrap();
             let schema = schema(&document, route, method, status, &kind);
-            let value = if kind.ends_with("json") { serde_json::from_str(&body).unwrap() } else { Value::String(body) };
-            check(&document, schema, &value, path).unwrap();
+            // NDJSON is as many values as lines.
+            let values: Vec<Value> = match kind.ends_with("json") {
+                true => serde_json::Deserializer::from_str(&body).into_iter().map(Result::unwrap).collect(),
+                false => vec![Value::String(body)],
+            };
+            values.iter().for_each(|value| check(&document, schema, value, path).unwrap());
         }
     });
 }

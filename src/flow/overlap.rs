@@ -324,7 +324,7 @@ impl State {
 
     /// A record's three words as they were at one moment: the two others change only while the entry says that it is
     /// claimed, and each claim has another generation.
-    fn record(&self, cell: u32) -> (Entry, u64, u64) {
+    pub(super) fn record(&self, cell: u32) -> (Entry, u64, u64) {
         let at = cell as usize;
         let entry = &self.overlap_entries()[at];
         let mut word = entry.load(SeqCst);

@@ -1,5 +1,7 @@
 //! Bindings of the live tables, written out again for people and the API.
 
+use std::sync::Arc;
+
 use crate::units::Ip;
 
 use super::live::Names;
@@ -8,6 +10,12 @@ use super::spec::{BindingSpec, Ports, Protocol, Published};
 use super::view::View;
 
 impl View<'_> {
+    /// The name of a binding's network.
+    #[must_use]
+    pub fn network_name(&self, binding: &Binding) -> Arc<str> {
+        self.names().network_name(binding.network)
+    }
+
     /// The binding as its line says. For the control plane: it allocates.
     #[must_use]
     pub fn spec(&self, binding: &Binding) -> Option<BindingSpec> {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sixway::control::changes::{History, Refused, Wish, carry_out};
 use sixway::control::config::Control;
 use sixway::control::server::{
-    ControlSocket, DropCount, ExplainRequest, Mapped, Observed, PortReport, Problem, Quarantined, Status, Traffic,
-    WorkerReport, serve,
+    ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed, PortReport, Problem, Quarantined, Status,
+    Traffic, WorkerReport, serve,
 };
 use sixway::naming::{Change, Names, NamesWriter, Network, Networks};
 use sixway::table;
@@ -94,6 +94,20 @@ impl Observed for Engine {
 
     fn drops(&self) -> Vec<DropCount> {
         vec![DropCount { port: "uplink".into(), reason: "not_public".into(), packets: 3 }]
+    }
+
+    fn flows(&self, place: u32) -> (Vec<Flow>, Option<u32>) {
+        let end = |ip: &str, port| End { ip: ip.into(), port };
+        let flow = Flow {
+            proto: "tcp".into(),
+            wire: end("192.168.50.1", 21504),
+            network: "blue".into(),
+            container: end("10.1.0.2", 40000 + place as u16),
+            remote: None,
+            state: "established".into(),
+            idle_s: 3,
+        };
+        (vec![flow], (place < 2).then_some(place + 1))
     }
 
     fn explain(&self, _: &ExplainRequest) -> Result<Value, Problem> {

@@ -374,3 +374,25 @@ fn ports_that_are_kept_are_not_given() {
     assert_eq!(out(1016, 1, 400, &all_but_two), Err(Refused::Exhausted));
     assert!(matches!(out(1016, 2, 400, &all_but_two), Ok(20738 | 20740)), "nor shared");
 }
+
+/// Whoever asks sees every live entry once, in pieces, the records that share a port among them.
+#[test]
+fn live_entries_are_listed() {
+    let state = state();
+    let pool = block(&state, range(20736, 20737), WEB, at(0));
+    for (inside, host) in [(1000, 1), (1001, 1), (1002, 2)] {
+        state.translate_out(&pool, inside, &udp(host), Signal::Datagram, at(0)).unwrap();
+    }
+    let list = |now| {
+        let (mut all, mut place) = (Vec::new(), Some(0));
+        while let Some(first) = place {
+            let (some, next) = state.translated(first, 1000, at(now));
+            all.extend(some.iter().map(|found| (found.wire.port, found.inside_port, found.remote.map(|end| end.ip))));
+            place = next;
+        }
+        all
+    };
+    let shared = Some(udp(2).ip);
+    assert_eq!(list(1), [(20736, 1000, None), (20737, 1001, None), (20736, 1002, shared)]);
+    assert_eq!(list(301), []);
+}

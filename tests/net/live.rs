@@ -60,6 +60,11 @@ fn a_binding_is_added_moved_and_removed_while_packets_flow() {
     let mut new = connect(lab.at("carol"), (WEB, 8080)).expect("at once");
     assert_eq!(greeting(&mut new), "I am more, you are 10.0.0.3");
 
+    let flows = curl(&lab.engine(1).socket(), "/v1/flows", &[]);
+    let carols = flows.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let established = carols.filter(|flow| flow["container"]["ip"] == "10.0.0.3" && flow["state"] == "established");
+    assert_eq!(established.count(), 2, "{flows}");
+
     change(&mut lab, &json!({"put": [web_at(20491)]}));
     says_back(&mut new, b"moved?").expect("the connection follows the binding");
     let explained = lab.engine(1).get("/v1/bindings?port=8080");

@@ -5,13 +5,15 @@ use crate::afxdp::program::Mode;
 use crate::control::explanation;
 use crate::control::question::question;
 use crate::control::server::{
-    DropCount, ExplainRequest, Observed, PortReport, Problem, Quarantined, QueueReport, Status, Traffic, WorkerReport,
+    DropCount, End, ExplainRequest, Flow, Observed, PortReport, Problem, Quarantined, QueueReport, Status, Traffic,
+    WorkerReport,
 };
 use crate::engine::explain::explain;
 use crate::engine::{BoundQueue, QueueCounters};
+use crate::naming::Wire;
 use crate::path::{Answer, Reason, Role};
 use crate::table;
-use crate::units::PortRange;
+use crate::units::{Endpoint, PortRange};
 
 impl Observed for Appliance {
     fn status(&self) -> Status {
@@ -116,6 +118,28 @@ impl Observed for Appliance {
             }
         }
         drops
+    }
+
+    fn flows(&self, place: u32) -> (Vec<Flow>, Option<u32>) {
+        /// Places that are looked at before others have their turn on the control thread.
+        const AT_A_TIME: u32 = 16_384;
+        let guard = table::pin();
+        let view = self.tables.names.view(&guard);
+        let (translated, next) = self.tables.state.translated(place, AT_A_TIME, state_file::now());
+        let end = |name: Endpoint| End { ip: name.ip.to_string(), port: name.port };
+        let flows = translated.into_iter().filter_map(|found| {
+            let binding = view.inner(Wire(found.wire))?.binding;
+            Some(Flow {
+                proto: found.wire.proto.to_string(),
+                wire: end(found.wire),
+                network: view.network_name(binding).to_string(),
+                container: End { ip: binding.ip().to_string(), port: found.inside_port },
+                remote: found.remote.map(end),
+                state: found.state.to_owned(),
+                idle_s: found.idle,
+            })
+        });
+        (flows.collect(), next)
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<serde_json::Value, Problem> {

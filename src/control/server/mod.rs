@@ -5,6 +5,7 @@ mod bindings;
 mod body;
 mod change;
 mod connections;
+mod flows;
 mod metrics;
 mod problem;
 mod report;
@@ -15,6 +16,7 @@ mod watch;
 pub use access::{Groups, Rights};
 pub use bindings::GENERATION;
 pub use change::Changed;
+pub use flows::{End, Flow};
 pub use problem::{Fault, Problem};
 pub use report::{
     DropCount, ExplainRequest, Mapped, Observed, PortReport, Quarantined, QueueReport, Served, Status, Traffic,

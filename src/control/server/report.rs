@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
+use super::{Flow, Problem};
 use crate::control::changes::{History, Refused, Wish};
 use crate::naming::{Change, Names};
 
@@ -16,6 +16,8 @@ pub trait Observed: Send + Sync + 'static {
     fn workers(&self) -> Vec<WorkerReport>;
     /// Every (port, reason) that has dropped something.
     fn drops(&self) -> Vec<DropCount>;
+    /// Some connections that are translated, from a place on, and the place to go on at; 0 is the first.
+    fn flows(&self, place: u32) -> (Vec<Flow>, Option<u32>);
     /// What would happen to a packet, step by step.
     ///
     /// # Errors

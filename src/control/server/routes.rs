@@ -13,7 +13,7 @@ use std::ops::Deref;
 use tokio::sync::Semaphore;
 
 use super::report::{DropCount, ExplainRequest, PortReport, Served, Status, WorkerReport};
-use super::{ControlSocket, Problem, access, bindings, change, connections, metrics, watch};
+use super::{ControlSocket, Problem, access, bindings, change, connections, flows, metrics, watch};
 
 /// Most bytes that a request's body may have where nothing else is said.
 const MAX_BODY: usize = 64 * 1024;
@@ -40,6 +40,7 @@ pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/ports", &["get"]),
     ("/v1/workers", &["get"]),
     ("/v1/drops", &["get"]),
+    ("/v1/flows", &["get"]),
     ("/v1/explain", &["post"]),
     ("/v1/bindings", &["get", "put"]),
     ("/v1/bindings/watch", &["get"]),
@@ -66,6 +67,7 @@ fn handlers(path: &str) -> MethodRouter<Engine> {
         "/v1/ports" => get(ports),
         "/v1/workers" => get(workers),
         "/v1/drops" => get(drops),
+        "/v1/flows" => get(flows::flows),
         "/v1/explain" => post(explain).layer(DefaultBodyLimit::max(MAX_BODY)),
         "/v1/bindings" => get(bindings::list).put(change::replace),
         "/v1/bindings/watch" => get(watch::watch),

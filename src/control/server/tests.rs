@@ -65,6 +65,20 @@ impl Observed for Engine {
         vec![DropCount { port: "uplink".into(), reason: "not_public".into(), packets: 3 }]
     }
 
+    fn flows(&self, place: u32) -> (Vec<Flow>, Option<u32>) {
+        let end = |ip: &str, port| End { ip: ip.into(), port };
+        let flow = Flow {
+            proto: "tcp".into(),
+            wire: end("192.168.50.1", 21504),
+            network: "blue".into(),
+            container: end("10.1.0.2", 40000 + place as u16),
+            remote: None,
+            state: "established".into(),
+            idle_s: 3,
+        };
+        (vec![flow], (place < 2).then_some(place + 1))
+    }
+
     fn explain(&self, request: &ExplainRequest) -> Result<Value, Problem> {
         match request.port.as_str() {
             "uplink" => Ok(json!({"verdict": "drop"})),
@@ -154,6 +168,8 @@ fn the_engine_can_be_asked_how_it_is() {
         );
         assert_eq!(ask(socket, "GET /v1/ports", "").2[0]["rx_packets"], 10);
         assert_eq!(ask(socket, "GET /v1/workers", "").2[0]["core"], 1);
+        let (_, kind, flows) = ask_text(socket, "GET /v1/flows", "");
+        assert_eq!((kind.as_str(), flows.lines().count()), ("application/x-ndjson", 3));
         let packet = r#"{"port":"uplink","proto":"tcp","src":"10.1.0.2:4000","dst":"10.2.0.2:80"}"#;
         assert_eq!(ask(socket, "POST /v1/explain", packet).2, json!({"verdict": "drop"}));
     });
