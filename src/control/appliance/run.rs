@@ -13,7 +13,7 @@ use super::news::News;
 use super::preparation::Preparation;
 use super::stages::Stages;
 use super::takeover::take_over;
-use super::{Appliance, BootError, probe};
+use super::{Appliance, BootError, probe, state_file};
 use crate::control::config::Config;
 use crate::control::handover::{self, Door};
 use crate::control::holder::{self, ServiceManager};
@@ -23,6 +23,9 @@ use crate::table;
 
 /// How often containers are asked for that no port holds yet.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// How often expired translation entries are freed.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Why a server stopped other than by being told to.
 #[derive(Debug)]
@@ -126,7 +129,7 @@ async fn serve_until_told(
     let outcome = tokio::select! {
         outcome = appliance.heed_signals() => outcome.map_err(RunError::Control),
         outcome = news.heed(|change| appliance.note(change)) => outcome.map_err(RunError::Control),
-        () = appliance.keep_probing() => Ok(()),
+        () = appliance.keep_house() => Ok(()),
         outcome = appliance.heed_successors(&door, &bequest) => {
             // The state and the socket are another's: nothing may be changed here any more, and answers come from there.
             server.abort();
@@ -168,12 +171,23 @@ impl Appliance {
         }
     }
 
-    async fn keep_probing(&self) {
-        let mut every = tokio::time::interval(PROBE_EVERY);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Asks for containers, and clears away what nobody needs any more.
+    async fn keep_house(&self) {
+        let every = |time| {
+            let mut every = tokio::time::interval(time);
+            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            every
+        };
+        let (mut probing, mut sweeping) = (every(PROBE_EVERY), every(SWEEP_EVERY));
         loop {
-            every.tick().await;
-            self.probe();
+            tokio::select! {
+                _ = probing.tick() => {
+                    self.probe();
+                    // What the last change retired; every change clears up after those before it.
+                    self.control().writer.reclaim();
+                }
+                _ = sweeping.tick() => self.tables.state.sweep(state_file::now()),
+            }
         }
     }
 

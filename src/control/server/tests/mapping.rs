@@ -160,6 +160,67 @@ fn a_watcher_that_misses_too_much_is_told_so() {
     });
 }
 
+/// A client that breaks off in the middle has changed nothing, and nobody is the worse for it.
+#[test]
+fn a_client_that_breaks_off_changes_nothing() {
+    with_server("broken-off", |socket| {
+        put(socket, &[WEB]);
+        for request in ["PUT /v1/bindings", "POST /v1/changes"] {
+            for _ in 0..10 {
+                let mut stream = UnixStream::connect(socket).unwrap();
+                write!(stream, "{request} HTTP/1.1\r\nHost: sixway\r\nContent-Length: 100000\r\n\r\n{SHOP}\n").unwrap();
+            }
+        }
+        // Whole mappings are read one at a time: those that broke off are out of the way as soon as that is noticed.
+        let began = std::time::Instant::now();
+        while ask(socket, "PUT /v1/bindings?if_generation=0", WEB).0 == 503 {
+            assert!(began.elapsed().as_secs() < 10, "a place that is never given back");
+        }
+        assert_eq!(list(socket, ""), [WEB]);
+    });
+}
+
+/// Garbage of all kinds: each is refused, and the server serves on.
+#[test]
+fn a_thousand_malformed_requests_do_no_harm() {
+    with_server("garbage", |socket| {
+        put(socket, &[WEB]);
+        let heads =
+            ["GET /v1/bindings", "PUT /v1/bindings", "POST /v1/changes", "\0\u{7f}", "GET", "PUT /v1/bindings?="];
+        for nth in 0..1000usize {
+            let mut stream = UnixStream::connect(socket).unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            let body: String = WEB.chars().chain(BLOCK.chars()).skip(nth % 300).step_by(1 + nth % 3).collect();
+            let head = heads[nth % heads.len()];
+            let length = if nth % 7 == 0 { "-1".to_owned() } else { body.len().to_string() };
+            let _ = write!(
+                stream,
+                "{head} HTTP/1.1\r\nHost: sixway\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            let accepted = answer.starts_with(b"HTTP/1.1 200") && !head.starts_with("GET");
+            assert!(!accepted, "{head}: {body}");
+        }
+        assert_eq!(list(socket, ""), [WEB]);
+    });
+}
+
+/// So many connections and no more. When some have gone, others have their turn.
+#[test]
+fn there_is_room_for_so_many_connections() {
+    with_server("room", |socket| {
+        let mut held: Vec<UnixStream> = (0..256).map(|_| UnixStream::connect(socket).unwrap()).collect();
+        let (status, kind, problem) = ask(socket, "GET /v1/status", "");
+        assert_eq!((status, kind.as_str()), (503, "application/problem+json"), "{problem}");
+        held.truncate(200);
+        let began = std::time::Instant::now();
+        while ask(socket, "GET /v1/status", "").0 != 200 {
+            assert!(began.elapsed().as_secs() < 10, "places that are never given back");
+        }
+    });
+}
+
 fn parsed(json: &str) -> Value {
     serde_json::from_str(json).unwrap()
 }
