@@ -1,6 +1,7 @@
 //! What has changed lately, for those who watch.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::Serialize;
@@ -16,6 +17,7 @@ const KEPT: usize = 65_536;
 pub struct History {
     kept: Mutex<Kept>,
     latest: watch::Sender<u64>,
+    over: AtomicBool,
 }
 
 struct Kept {
@@ -91,7 +93,7 @@ impl History {
     #[must_use]
     pub fn new(generation: u64) -> History {
         let kept = Kept { since: generation, events: VecDeque::new(), bindings: 0 };
-        History { kept: Mutex::new(kept), latest: watch::Sender::new(generation) }
+        History { kept: Mutex::new(kept), latest: watch::Sender::new(generation), over: AtomicBool::new(false) }
     }
 
     /// Change sets after that generation, in order, as many as there are now.
@@ -112,6 +114,18 @@ impl History {
     #[must_use]
     pub fn latest(&self) -> watch::Receiver<u64> {
         self.latest.subscribe()
+    }
+
+    /// Nothing more will come: watchers are woken to see it.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.latest.send_modify(|_| {});
+    }
+
+    /// True if nothing more will come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 
     pub(super) fn note(&self, generation: u64, event: Event) {

@@ -71,7 +71,6 @@ pub(super) async fn serve(
         });
     }
     drop(listener);
-    // Watchers never end by themselves.
     let _ = tokio::time::timeout(LAST_WORDS, under_way.shutdown()).await;
     Ok(())
 }

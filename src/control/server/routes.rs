@@ -88,6 +88,12 @@ pub async fn serve(
 ) -> io::Result<()> {
     let groups = socket.groups();
     let (listener, _keep) = socket.into_listener()?;
+    let watched = Arc::clone(&engine);
+    let stop = async move {
+        stop.await;
+        // Those who watch would wait for ever.
+        watched.history().end();
+    };
     connections::serve(listener, router(engine), groups, stop).await
 }
 

@@ -141,7 +141,7 @@ fn dechunked(mut body: &str) -> String {
 }
 
 /// Runs `story` against a server, then stops the server.
-fn with_server(test: &str, story: impl FnOnce(&Path)) {
+fn with_server<T>(test: &str, story: impl FnOnce(&Path) -> T) -> T {
     let directory = Directory::new(test);
     let path = directory.0.join("control.sock");
     let socket = ControlSocket::bind(&path, &Control::default()).unwrap();
@@ -150,10 +150,11 @@ fn with_server(test: &str, story: impl FnOnce(&Path)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(serve(socket, Arc::new(Engine::new()), async { drop(stopped.await) }))
     });
-    story(&path);
+    let told = story(&path);
     stop.send(()).unwrap();
     server.join().unwrap().unwrap();
     assert!(!path.exists(), "the socket's file goes with the server");
+    told
 }
 
 #[test]

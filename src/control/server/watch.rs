@@ -92,6 +92,7 @@ impl Watcher {
             }
             self.latest.mark_unchanged();
             match self.engine.history().since(self.generation) {
+                Ok(events) if events.is_empty() && self.engine.history().is_over() => return None,
                 Ok(events) if events.is_empty() => self.latest.changed().await.ok()?,
                 Ok(events) => self.waiting = events.into(),
                 Err(Gone) => {

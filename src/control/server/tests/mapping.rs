@@ -160,6 +160,18 @@ fn a_watcher_that_misses_too_much_is_told_so() {
     });
 }
 
+/// A server that stops ends the streams of those who watch, and does not cut them off.
+#[test]
+fn watchers_are_told_when_the_server_stops() {
+    let mut watcher = with_server("last-words", |socket| {
+        let mut watcher = Watcher::new(socket, "");
+        watcher.next();
+        watcher
+    });
+    let last = watcher.lines.by_ref().map(Result::unwrap).filter(|line| !line.is_empty()).last();
+    assert_eq!(last.as_deref(), Some("0"), "the last chunk");
+}
+
 /// A client that breaks off in the middle has changed nothing, and nobody is the worse for it.
 #[test]
 fn a_client_that_breaks_off_changes_nothing() {
