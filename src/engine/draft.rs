@@ -16,8 +16,10 @@ use crate::units::{PortId, QueueId};
 /// Most entries of a tx ring. In copy mode a kick empties it before the next burst comes; more would be memory that is
 /// never used.
 const LONGEST_TX_RING: u32 = 512;
-/// Frames that a worker may hold beside what its rings take: bursts, packets that wait, packets that cross.
-const SPARE_FRAMES: u32 = 2048;
+/// Frames of a worker beside those that wait in its receive rings: bursts, packets that wait or cross, and all that is
+/// being sent. If every transmit ring is full at once, receive rings are refilled a moment later. More would be more
+/// memory to zero before the first packet.
+const SPARE_FRAMES: u32 = 1024;
 /// How long to wait for a queue that a former engine has not quite let go of.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -112,9 +114,9 @@ pub(super) fn queues_of(
     all.filter(move |(port, queue)| worker_of(port.id, *queue, workers) == index)
 }
 
-/// Frames for all rings of so many queues, and some to hold.
+/// Frames for the receive rings of so many queues, and some to hold and to send.
 pub(super) fn frames(queues: usize, ring_size: u32) -> u32 {
-    queues as u32 * (ring_size + tx_size_for(ring_size)) + SPARE_FRAMES
+    queues as u32 * ring_size + SPARE_FRAMES
 }
 
 impl Draft {
