@@ -242,8 +242,10 @@ impl State {
     /// another record for the same way out or in goes before it, or because the port's holder may use the remote.
     pub(super) fn confirm_overlap(&self, search: &Search, record: Overlap, now: Tick) {
         let cell = &self.overlap_entries()[record.cell as usize];
+        // One that has expired serves nobody, though it could be used again now that `record` has made room.
         let serves = |(offset, entry): (u32, Entry)| {
-            entry.is_tentative() || !entry.is_layered() || !self.overlaps(search, now).holds(offset)
+            let is_free = |offset| !entry.is_layered() || !self.overlaps(search, now).holds(offset);
+            entry.is_tentative() || (entry.is_live(search.transport, now) && is_free(offset))
         };
         if self.find(search).is_some_and(serves)
             || !self.outranks(search, record, now)

@@ -76,8 +76,11 @@ impl Naive {
         }
         self.last = now;
         if stranger {
+            // What was closed was no connection any more when the second remote came.
+            self.established &= !self.closed || self.remotes.len() > 1;
+            let half_closed = !self.closed && (self.fin_in || self.fin_out);
             self.remotes.insert(host);
-            self.established |= matches!(signal, Signal::Segment | Signal::Fin) || self.fin_in || self.fin_out;
+            self.established |= matches!(signal, Signal::Segment | Signal::Fin) || half_closed;
             return;
         }
         match signal {
