@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use sixway::naming::{
     BindingKey, BindingSpec, Inside, KeyPorts, Lead, Located, Names, NamesWriter, Network, Networks, Outer,
-    OwnerChange, Ports, Protocol, Public, Published, View, Wire, flow_hash,
+    OwnerChange, Ports, Protocol, Public, Published, Replica, ReplicaId, View, Wire, flow_hash,
 };
 use sixway::table;
 use sixway::units::{Endpoint, Ip, Mac, NetworkId, PortRange, Proto};
@@ -219,8 +219,18 @@ fn check_outer(view: &View<'_>, naive: &Naive, (network, name): (NetworkId, &str
         (!bound.is_empty()).then(|| bound.iter().any(|s| !s.standby && !s.drain))
     );
     for flow in 0..8 {
-        let hash = || flow_hash(Endpoint { port: flow, ..end }, end);
-        match view.outer(network, Inside(end), hash) {
+        let hash = flow_hash(Endpoint { port: flow, ..end }, end);
+        let outer = match view.outer(network, Inside(end)) {
+            Outer::Choice(choice) => match view.service_of(choice).choose(hash) {
+                Some(Replica { binding, .. }) => Outer::Found(view.placed(binding).unwrap()),
+                None => {
+                    assert!(!services.is_empty() && eligible(&services).is_empty(), "{name} {end}");
+                    continue;
+                }
+            },
+            outer => outer,
+        };
+        match outer {
             Outer::Found(at) => {
                 let spec = plain(&view.spec(at.binding).unwrap());
                 let expected: Vec<BindingSpec> = match services.is_empty() {
@@ -236,7 +246,7 @@ fn check_outer(view: &View<'_>, naive: &Naive, (network, name): (NetworkId, &str
                     "inner is the inverse"
                 );
             }
-            Outer::NoReplica => assert!(!services.is_empty() && eligible(&services).is_empty(), "{name} {end}"),
+            Outer::Choice(_) => unreachable!("made"),
             Outer::Unbound => assert!(services.is_empty() && block.is_none() && !bound.is_empty(), "{name} {end}"),
             Outer::Unknown => assert!(bound.is_empty(), "{name} {end}"),
         }
@@ -245,8 +255,10 @@ fn check_outer(view: &View<'_>, naive: &Naive, (network, name): (NetworkId, &str
         let members: Vec<BindingSpec> = service.members().map(|b| plain(&view.spec(b).unwrap())).collect();
         same_set(&members, &services.iter().map(|spec| plain(spec)).collect::<Vec<_>>());
         for member in service.members() {
-            let again = service.by_identity(view.identity(member)).map(|binding| view.spec(binding).unwrap());
-            assert_eq!(again, view.spec(member));
+            let again = service.replica(ReplicaId::of(view.identity(member))).unwrap();
+            assert_eq!(view.spec(again.binding), view.spec(member));
+            let spec = plain(&view.spec(member).unwrap());
+            assert_eq!(service.takes_new(member), eligible(&services).iter().any(|taker| plain(taker) == spec));
             let container = view.container_of(member).unwrap();
             let own = view.source_service(member.container(), container, proto, port).unwrap();
             assert_eq!(view.container_of(own).unwrap().identity(), container.identity());

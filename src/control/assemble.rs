@@ -1,5 +1,6 @@
 //! From configuration and mapping to what the engine runs on: the same for `run`, `replay`, `explain` and the tests.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use super::config::{self, Config, Mistake, Position};
 use crate::flow::{Geometry, Holding, State};
-use crate::naming::{self, BindingSpec, Located, Names, NamesWriter, Prepared, View};
+use crate::naming::{self, BindingSpec, Located, Names, NamesWriter, Prepared, ReplicaId, View};
 use crate::neighbour::Fib;
 use crate::path::{Access, Port, Role, Surroundings};
 use crate::table;
@@ -150,6 +151,18 @@ pub fn holdings(names: &View<'_>) -> Vec<Holding> {
         }
     }
     holdings
+}
+
+/// Forgets the flows of replicas that the mapping no longer has: those that were removed while no engine ran.
+pub fn forget_lost_replicas(state: &State, names: &View<'_>, now: Tick) {
+    let mut lost: HashSet<ReplicaId> = state.affinity().flows(now).collect();
+    if lost.is_empty() {
+        return;
+    }
+    for binding in names.bindings() {
+        lost.remove(&ReplicaId::of(names.identity(binding)));
+    }
+    state.affinity().forget_replicas(|id| !lost.contains(&id));
 }
 
 /// State that no file keeps and nothing rests in, settled for the mapping: for replay and questions.

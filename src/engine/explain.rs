@@ -3,7 +3,7 @@
 use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, SlicedPacket};
 
 use crate::frame::Frame;
-use crate::path::{self, Context, Found, Observer, Role, SourceName, Step, Surroundings, Verdict, WorkerState};
+use crate::path::{self, Chosen, Context, Found, Observer, Role, SourceName, Step, Surroundings, Verdict, WorkerState};
 use crate::units::{Endpoint, Ip, Mac, NetworkId, PortId, Proto};
 
 /// A packet to ask about.
@@ -118,6 +118,16 @@ pub fn describe(step: &Step, around: &Surroundings) -> (&'static str, String) {
         }
         Step::InsideName { network: of, name, found } => {
             ("name", format!("{name} in network {}: {}", network(of), found_text(&found)))
+        }
+        Step::Replica { why } => {
+            let why = match why {
+                Chosen::Hash => "the flow is new, and its hash picks this one",
+                Chosen::Standby => "no replica is active, and this one stands by",
+                Chosen::Affinity => "the connection is there already",
+                Chosen::Drain => "it drains, and keeps the connections that it has",
+                Chosen::Former => "it had the name for itself when the connection began",
+            };
+            ("replica", why.to_owned())
         }
         Step::WireName { name, found } => ("name", format!("{name} on the wire: {}", found_text(&found))),
         Step::Outside { ip } => ("name", format!("{ip} is outside")),

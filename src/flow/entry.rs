@@ -3,8 +3,8 @@
 //! Because an entry is one word, it changes by one compare-and-swap, and a process that dies leaves it whole.
 
 use super::layout::Transport;
+use super::phase::Phase;
 use super::signal::Signal;
-use super::timers;
 use crate::units::Tick;
 
 /// The word of an entry:
@@ -12,43 +12,14 @@ use crate::units::Tick;
 /// | bits | what |
 /// |---|---|
 /// | 0-15 | inside port |
-/// | 16-39 | when the inside last sent, or the state last changed: seconds modulo 2^24 (194 days; swept long before) |
+/// | 16-39 | when the inside last sent, or the phase last changed: seconds modulo 2^24 (194 days; swept long before) |
 /// | 40-53 | print: 14 bits of the hash of the one remote that it is used with |
 /// | 54-57 | generation: differs from that of the entry before, so that a compare-and-swap cannot mistake them |
-/// | 58-61 | state |
+/// | 58-61 | phase |
 /// | 62 | layered: look among the entries that are keyed by the remote as well |
 /// | 63 | tentative: written, but it may still turn out that another worker was first |
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Entry(pub u64);
-
-/// What an entry has seen. `Several*` are entries that two remotes have used: they end by timer only.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum State {
-    /// No entry.
-    Free = 0,
-    /// TCP, unestablished.
-    Opening = 1,
-    Established = 2,
-    /// The inside has sent its FIN,
-    FinOut = 3,
-    /// the outside has,
-    FinIn = 4,
-    /// both have, the outside last,
-    FinOutIn = 5,
-    /// or the inside last: the other one's next acknowledgement closes.
-    FinInOut = 6,
-    Closed = 7,
-    /// Reset while it was opening,
-    ResetOpening = 8,
-    /// or established, one side's FIN perhaps seen. The inside going on shows that the reset was forged, and revives it (RFC 7857 section 2.2).
-    ResetEstablished = 9,
-    SeveralOpening = 10,
-    SeveralEstablished = 11,
-    Datagram = 12,
-    SeveralDatagram = 13,
-    /// Being written by one worker, of no meaning to the others. Only among the records keyed by the remote.
-    Claimed = 14,
-}
 
 const TIME_AT: u32 = 16;
 const TIME_MASK: u64 = 0xff_ffff;
@@ -56,8 +27,8 @@ const PRINT_AT: u32 = 40;
 const PRINT_MASK: u64 = 0x3fff;
 const GENERATION_AT: u32 = 54;
 const GENERATION_MASK: u64 = 0xf;
-const STATE_AT: u32 = 58;
-const STATE_MASK: u64 = 0xf;
+const PHASE_AT: u32 = 58;
+const PHASE_MASK: u64 = 0xf;
 const LAYERED: u64 = 1 << 62;
 const TENTATIVE: u64 = 1 << 63;
 /// Workers read the time once a burst: an entry may be this many seconds ahead of a reader.
@@ -77,24 +48,8 @@ impl Entry {
         (self.0 >> PRINT_AT & PRINT_MASK) as u16
     }
 
-    pub fn state(self) -> State {
-        match self.0 >> STATE_AT & STATE_MASK {
-            1 => State::Opening,
-            2 => State::Established,
-            3 => State::FinOut,
-            4 => State::FinIn,
-            5 => State::FinOutIn,
-            6 => State::FinInOut,
-            7 => State::Closed,
-            8 => State::ResetOpening,
-            9 => State::ResetEstablished,
-            10 => State::SeveralOpening,
-            11 => State::SeveralEstablished,
-            12 => State::Datagram,
-            13 => State::SeveralDatagram,
-            14 => State::Claimed,
-            _ => State::Free,
-        }
+    pub fn phase(self) -> Phase {
+        Phase::of((self.0 >> PHASE_AT & PHASE_MASK) as u8)
     }
 
     pub fn is_tentative(self) -> bool {
@@ -107,16 +62,16 @@ impl Entry {
 
     /// True if the word holds an entry, alive or not.
     pub fn is_entry(self) -> bool {
-        !matches!(self.state(), State::Free | State::Claimed)
+        !matches!(self.phase(), Phase::Free | Phase::Claimed)
     }
 
     pub fn is_closed(self) -> bool {
-        matches!(self.state(), State::Closed | State::ResetOpening | State::ResetEstablished)
+        self.phase().is_closed()
     }
 
     /// True if two remotes have used the entry.
     pub fn has_several(self) -> bool {
-        matches!(self.state(), State::SeveralOpening | State::SeveralEstablished | State::SeveralDatagram)
+        self.phase().has_several()
     }
 
     /// Seconds since the entry was last used.
@@ -125,30 +80,15 @@ impl Entry {
         if age > TIME_MASK as u32 - SKEW { 0 } else { age }
     }
 
-    /// True until the timer of its state has run out.
+    /// True until the timer of its phase has run out.
     pub fn is_live(self, transport: Transport, now: Tick) -> bool {
-        let timer = match self.state() {
-            State::Free | State::Claimed => return false,
-            State::Established | State::FinOut | State::FinIn | State::SeveralEstablished => timers::TCP_ESTABLISHED,
-            State::Datagram | State::SeveralDatagram => match transport {
-                Transport::Echo => timers::ECHO,
-                _ => timers::UDP,
-            },
-            _ => timers::TCP_TRANSITORY,
-        };
-        self.age(now) <= timer
+        self.phase().timer(transport).is_some_and(|timer| self.age(now) <= timer)
     }
 
     /// A new, confirmed entry in the place of this one.
     pub fn replaced(self, port: u16, print: u16, signal: Signal, now: Tick) -> Entry {
-        let state = match signal {
-            Signal::Syn | Signal::SynAck | Signal::Rst => State::Opening,
-            Signal::Segment => State::Established,
-            Signal::Fin => State::FinOut,
-            Signal::Datagram => State::Datagram,
-        };
         let body = u64::from(port) | (u64::from(print) & PRINT_MASK) << PRINT_AT;
-        Entry(self.emptied().0 | body).with_state(state).at(now)
+        Entry(self.emptied().0 | body).in_phase(Phase::begun_by(signal)).at(now)
     }
 
     /// The place of this entry without it: the generation moves on, and layered it stays.
@@ -175,8 +115,8 @@ impl Entry {
         Entry(self.0 & !(GENERATION_MASK << GENERATION_AT) | generation << GENERATION_AT | LAYERED)
     }
 
-    pub fn with_state(self, state: State) -> Entry {
-        Entry(self.0 & !(STATE_MASK << STATE_AT) | (state as u64) << STATE_AT)
+    pub fn in_phase(self, phase: Phase) -> Entry {
+        Entry(self.0 & !(PHASE_MASK << PHASE_AT) | (phase as u64) << PHASE_AT)
     }
 
     fn at(self, now: Tick) -> Entry {
@@ -185,58 +125,23 @@ impl Entry {
 
     /// This live entry after the inside has sent `signal` to the remote with that print.
     pub fn sent(self, signal: Signal, print: u16, now: Tick) -> Entry {
-        use State::*;
-        let state = self.state();
-        if self.has_several() || print != self.print() {
-            let several = match signal {
-                Signal::Rst => return self,
-                Signal::Syn if self.is_closed() => return self.replaced(self.port(), print, signal, now),
-                Signal::Segment | Signal::Fin => SeveralEstablished,
-                Signal::Datagram => SeveralDatagram,
-                Signal::Syn | Signal::SynAck => match state {
-                    Opening | SeveralOpening | ResetOpening | Closed => SeveralOpening,
-                    _ => SeveralEstablished,
-                },
-            };
-            return self.with_state(several).at(now);
+        let known = print == self.print();
+        if !known && !self.has_several() && self.is_closed() && signal == Signal::Syn {
+            return self.replaced(self.port(), print, signal, now);
         }
-        let next = match (signal, state) {
-            (Signal::Datagram, _) => Datagram,
-            (_, Closed) if signal != Signal::Syn => return self,
-            (Signal::Syn, Established) => Established,
-            (Signal::Syn, _) => Opening,
-            (Signal::SynAck, _) => state,
-            (Signal::Segment, Opening | ResetOpening | ResetEstablished) => Established,
-            (Signal::Segment, FinOutIn) => Closed,
-            (Signal::Segment, _) => state,
-            (Signal::Fin, FinIn | FinOutIn | FinInOut) => FinInOut,
-            (Signal::Fin, _) => FinOut,
-            (Signal::Rst, ResetOpening | ResetEstablished) => return self,
-            (Signal::Rst, Opening) => ResetOpening,
-            (Signal::Rst, FinOutIn | FinInOut) => Closed,
-            (Signal::Rst, _) => ResetEstablished,
-        };
-        self.with_state(next).at(now)
+        match self.phase().sent(signal, known) {
+            Some(next) => self.in_phase(next).at(now),
+            None => self,
+        }
     }
 
-    /// This live entry after `signal` has come in from the remote with that print. Only a change of state counts as a
+    /// This live entry after `signal` has come in from the remote with that print. Only a change of phase counts as a
     /// use: what comes in refreshes nothing (RFC 4787 REQ-6 leaves it open), or the outside could keep entries.
     pub fn received(self, signal: Signal, print: u16, now: Tick) -> Entry {
-        use State::*;
-        let state = self.state();
-        if self.has_several() || print != self.print() {
-            return self;
+        match self.phase().received(signal) {
+            Some(next) if print == self.print() => self.in_phase(next).at(now),
+            _ => self,
         }
-        let next = match (signal, state) {
-            (Signal::Rst, Opening) => ResetOpening,
-            (Signal::Rst, Established | FinOut | FinIn) => ResetEstablished,
-            (Signal::Rst, FinOutIn | FinInOut) => Closed,
-            (Signal::Fin, Opening | Established) => FinIn,
-            (Signal::Fin, FinOut | FinInOut) => FinOutIn,
-            (Signal::Segment, FinInOut) => Closed,
-            _ => return self,
-        };
-        self.with_state(next).at(now)
     }
 }
 
@@ -263,14 +168,14 @@ mod tests {
     #[test]
     fn a_word_keeps_its_parts_apart() {
         let entry = Entry(u64::MAX).replaced(0xffff, 0x3fff, Signal::Datagram, second(0xff_ffff));
-        assert_eq!((entry.port(), entry.print(), entry.state()), (0xffff, 0x3fff, State::Datagram));
+        assert_eq!((entry.port(), entry.print(), entry.phase()), (0xffff, 0x3fff, Phase::Datagram));
         assert!(entry.is_layered() && !entry.is_tentative() && entry.tentative().is_tentative());
         assert_eq!(entry.tentative().confirmed(), entry);
         assert_eq!(entry.age(second(0xff_ffff + 5)), 5);
         assert_ne!(entry.relayered(), entry);
-        assert_eq!((entry.relayered().port(), entry.relayered().state()), (entry.port(), entry.state()));
+        assert_eq!((entry.relayered().port(), entry.relayered().phase()), (entry.port(), entry.phase()));
         for bits in 0..16 {
-            let _ = Entry(bits << STATE_AT).state();
+            let _ = Entry(bits << PHASE_AT).phase();
         }
     }
 
@@ -284,7 +189,7 @@ mod tests {
     #[test]
     fn both_fins_and_the_last_acknowledgement_close() {
         let closing = established().sent(Signal::Fin, HERE, second(1)).received(Signal::Segment, HERE, second(1));
-        assert_eq!(closing.state(), State::FinOut, "half-closed: the other side may go on for hours");
+        assert_eq!(closing.phase(), Phase::FinOut, "half-closed: the other side may go on for hours");
         let closing = closing.received(Signal::Fin, HERE, second(2));
         assert!(!closing.is_closed(), "not yet acknowledged");
         assert!(closing.sent(Signal::Segment, HERE, second(2)).is_closed());
@@ -300,7 +205,7 @@ mod tests {
     fn a_forged_reset_is_outlived() {
         let entry = established().received(Signal::Rst, HERE, second(5));
         assert!(entry.is_closed() && entry.is_live(Transport::Tcp, second(245)));
-        assert_eq!(entry.sent(Signal::Segment, HERE, second(6)).state(), State::Established);
+        assert_eq!(entry.sent(Signal::Segment, HERE, second(6)).phase(), Phase::Established);
         assert_eq!(established().received(Signal::Rst, ELSEWHERE, second(5)), established(), "not its remote");
     }
 
@@ -315,7 +220,7 @@ mod tests {
     #[test]
     fn an_entry_of_two_remotes_ends_by_timer_only() {
         let entry = established().sent(Signal::Syn, ELSEWHERE, second(1));
-        assert_eq!(entry.state(), State::SeveralEstablished);
+        assert_eq!(entry.phase(), Phase::SeveralEstablished);
         for print in [HERE, ELSEWHERE] {
             assert_eq!(entry.received(Signal::Rst, print, second(2)), entry);
             assert_eq!(entry.sent(Signal::Rst, print, second(2)), entry);
@@ -326,9 +231,9 @@ mod tests {
     #[test]
     fn a_syn_recycles_what_is_closed() {
         let closed = established().sent(Signal::Rst, HERE, second(5));
-        assert_eq!(closed.sent(Signal::Syn, HERE, second(6)).state(), State::Opening);
+        assert_eq!(closed.sent(Signal::Syn, HERE, second(6)).phase(), Phase::Opening);
         let elsewhere = closed.sent(Signal::Syn, ELSEWHERE, second(6));
-        assert_eq!((elsewhere.state(), elsewhere.print()), (State::Opening, ELSEWHERE));
+        assert_eq!((elsewhere.phase(), elsewhere.print()), (Phase::Opening, ELSEWHERE));
     }
 
     #[test]

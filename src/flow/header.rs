@@ -1,5 +1,6 @@
 //! The first page of the file: whose state this is, and whether it can be trusted.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::layout::Layout;
@@ -7,13 +8,14 @@ use super::state::Fresh;
 
 const MAGIC: u64 = u64::from_be_bytes(*b"6wayflow");
 /// Raised whenever a word of the file changes its meaning.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 1;
 const AT_BOOT: usize = 2;
 const AT_PORTS: usize = 4;
 const AT_SERVERS: usize = 5;
+const AT_SECRET: usize = 511;
 
 /// Why the words cannot be used as they are; `None` if they can.
 pub(super) fn mismatch(words: &[AtomicU64], layout: &Layout, boot_id: [u8; 16]) -> Option<Fresh> {
@@ -47,7 +49,14 @@ pub(super) fn start_empty(words: &[AtomicU64], layout: &Layout, boot_id: [u8; 16
     for (at, value) in geometry(layout) {
         words[at].store(value, SeqCst);
     }
+    // Keyed by the kernel's random numbers.
+    words[AT_SECRET].store(RandomState::new().hash_one(boot_id), SeqCst);
     words[AT_MAGIC].store(MAGIC, SeqCst);
+}
+
+/// What the keys of flows are hashed with, so that nobody can choose flows that meet.
+pub(super) fn secret(words: &[AtomicU64]) -> u64 {
+    words[AT_SECRET].load(SeqCst)
 }
 
 /// The header words that hold the geometry. The count of servers is among them, and the words behind the last server

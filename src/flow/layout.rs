@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::affinity;
 use crate::units::{Endpoint, Ip, PortRange, Proto};
 
 /// What the arrays are made for: the ServerIPs of this server, in the order of the configuration, and the owned range.
@@ -43,8 +44,10 @@ pub struct Slot {
     pub(super) transport: Transport,
 }
 
-/// Words before the first array: a page, so that arrays start at cache lines.
+/// Words before the affinity table: a page, so that its buckets are cache lines.
 pub(super) const HEADER_WORDS: usize = 512;
+/// Words before the first array.
+const ARRAYS_AT: usize = HEADER_WORDS + affinity::WORDS;
 /// The header holds two words a server.
 pub(super) const MAX_SERVERS: usize = 200;
 const PORTLESS: u32 = 256;
@@ -79,8 +82,13 @@ impl Layout {
 
     #[inline(always)]
     fn array(&self, nth: usize) -> Range<usize> {
-        let start = HEADER_WORDS + nth * self.slots as usize;
+        let start = ARRAYS_AT + nth * self.slots as usize;
         start..start + self.slots as usize
+    }
+
+    /// Which replica flows stay on: of no one server.
+    pub fn affinity(&self) -> Range<usize> {
+        HEADER_WORDS..ARRAYS_AT
     }
 
     /// Last-sent clocks: both sides in one word.
@@ -109,7 +117,7 @@ impl Layout {
     }
 
     fn overlap_array(&self, nth: usize) -> Range<usize> {
-        let start = HEADER_WORDS + 5 * self.slots as usize + nth * self.overlaps as usize;
+        let start = ARRAYS_AT + 5 * self.slots as usize + nth * self.overlaps as usize;
         start..start + self.overlaps as usize
     }
 

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::entry::{Entry, State as EntryState};
+use super::entry::Entry;
+use super::phase::Phase;
 use super::state::State;
 use crate::units::{Endpoint, Ip, Tick};
 
@@ -46,15 +47,15 @@ impl State {
                 port: (word >> 32) as u16,
                 ..wire
             });
-            let (inside_port, state, idle) = (entry.port(), in_a_word(entry.state()), entry.age(now));
+            let (inside_port, state, idle) = (entry.port(), in_a_word(entry.phase()), entry.age(now));
             found.push(Translated { wire, inside_port, remote, state, idle });
         }
         (found, (end < all).then_some(end))
     }
 }
 
-fn in_a_word(state: EntryState) -> &'static str {
-    use EntryState::*;
+fn in_a_word(state: Phase) -> &'static str {
+    use Phase::*;
     match state {
         Opening | SeveralOpening => "opening",
         Established | SeveralEstablished => "established",

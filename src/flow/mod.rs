@@ -1,23 +1,28 @@
-//! What must outlive the process: translation entries, last-sent clocks, owners of wire names and their quarantine.
+//! What must outlive the process: translation entries, the replicas that flows stay on, last-sent clocks, owners of wire
+//! names and their quarantine.
 //!
 //! All of it lies in one mapped file of 64-bit words ([`State`]). Packet workers read and write it together, by atomic
 //! operations only: no lock, allocation, system call or clock read. The control plane assigns owners and sweeps.
 //! A process that is killed between any two instructions leaves words that the next one can use.
 
+mod affinity;
 mod clocks;
 mod echo;
 mod entry;
 mod header;
+mod kept;
 mod layout;
 mod listing;
 mod overlap;
 mod owners;
+mod phase;
 mod pool;
 mod signal;
 mod state;
 pub mod timers;
 mod translate;
 
+pub use affinity::{Affinity, ENTRIES as AFFINITY_ENTRIES, FlowKey, Kept, Purpose};
 pub use clocks::Side;
 pub use echo::ECHO_CLAIM_WORDS;
 pub use layout::{Geometry, Slot, Transport};

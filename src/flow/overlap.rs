@@ -11,8 +11,9 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::entry::{Entry, State as EntryState};
+use super::entry::Entry;
 use super::layout::Slot;
+use super::phase::Phase;
 use super::pool::{Search, mix};
 use super::signal::Signal;
 use super::state::State;
@@ -179,7 +180,7 @@ impl State {
         for cell in self.run(search, class) {
             let (entry, remote, slot) = self.record(cell);
             if !entry.is_live(search.transport, now) {
-                if entry.state() != EntryState::Claimed {
+                if entry.phase() != Phase::Claimed {
                     records.vacant = records.vacant.or(Some((cell, entry)));
                 }
                 if entry == NEVER_USED {
@@ -228,7 +229,7 @@ impl State {
         self.layer_home(search);
         // Records are marked as layered so that a cell that was used once never reads as never used.
         let entry = old.replaced(search.inside, search.print, signal, now).layered().tentative();
-        let claimed = entry.confirmed().with_state(EntryState::Claimed);
+        let claimed = entry.confirmed().in_phase(Phase::Claimed);
         let at = cell as usize;
         if swap(&self.overlap_entries()[at], old, claimed) {
             self.overlap_remotes()[at].store(search.remote, SeqCst);

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
-use super::entry::{Entry, State as EntryState};
+use super::entry::Entry;
 use super::layout::{Geometry, Layout, Slot};
+use super::phase::Phase;
 use super::{header, timers};
 use crate::table::mapped::{Opened, Words};
 use crate::units::{Ip, Proto, Tick};
@@ -18,6 +19,8 @@ use crate::units::{Ip, Proto, Tick};
 pub struct State {
     words: Words,
     pub(super) layout: Layout,
+    /// What the keys of flows are hashed with.
+    pub(super) secret: u64,
     pub(super) quarantine: AtomicU32,
     pub(super) echo_claims: OnceLock<Words<AtomicU32>>,
 }
@@ -63,17 +66,18 @@ impl State {
             Opened::New(words) | Opened::Kept(words) => (words, None),
             Opened::WrongSize(_) => (Words::replace(path, layout.words())?, Some(Fresh::OtherGeometry)),
         };
-        let state = State::over(words, layout);
+        let mut state = State::over(words, layout);
         let fresh = odd.or(header::mismatch(&state.words, &state.layout, boot_id));
         if fresh.is_some() {
             header::start_empty(&state.words, &state.layout, boot_id);
         } else {
             state.recover();
         }
+        state.secret = header::secret(&state.words);
         Ok((state, fresh))
     }
 
-    /// A state that nothing outlives.
+    /// A state that nothing outlives, and nothing is secret in: it does the same every time.
     ///
     /// # Errors
     /// `InvalidInput` for more than 200 ServerIPs, and if there is no memory.
@@ -83,7 +87,8 @@ impl State {
     }
 
     fn over(words: Words, layout: Layout) -> State {
-        State { words, layout, quarantine: AtomicU32::new(timers::QUARANTINE), echo_claims: OnceLock::new() }
+        let quarantine = AtomicU32::new(timers::QUARANTINE);
+        State { words, layout, secret: 0, quarantine, echo_claims: OnceLock::new() }
     }
 
     /// The slot of a wire name, for clocks and quarantine; `None` if it is not one of ours. The port of a portless
@@ -103,6 +108,7 @@ impl State {
     /// Frees what has expired. For the control plane, every minute or so: entries are told from those of 194 days later
     /// only because this runs, and shorter searches are its thanks.
     pub fn sweep(&self, now: Tick) {
+        self.affinity().sweep(now);
         for (index, cell) in self.entries().iter().enumerate() {
             let entry = Entry(cell.load(SeqCst));
             if entry.is_entry() && !entry.is_live(self.layout.transport(index as u32), now) {
@@ -120,12 +126,17 @@ impl State {
 
     /// Takes back what a killed process had claimed and not yet confirmed. Such an entry has carried no packet.
     fn recover(&self) {
+        self.affinity().recover();
         for cell in self.entries().iter().chain(self.overlap_entries()) {
             let entry = Entry(cell.load(SeqCst));
-            if entry.is_tentative() || entry.state() == EntryState::Claimed {
+            if entry.is_tentative() || entry.phase() == Phase::Claimed {
                 cell.store(entry.emptied().0, SeqCst);
             }
         }
+    }
+
+    pub(super) fn affinity_cells(&self) -> &[AtomicU64] {
+        &self.words[self.layout.affinity()]
     }
 
     #[inline(always)]

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::table::Handle;
 use crate::units::{Endpoint, Ip, PortRange, Proto};
 
+use super::replica::ReplicaId;
 use super::spec::{BindingKey, BindingSpec, Part};
 
 /// Something with the line that it came from, in a file or a request; counted from 1, 0 for "none".
@@ -31,6 +32,8 @@ pub struct Change {
     pub portless: Vec<Endpoint>,
     /// Containers whose bindings to our own ServerIPs changed.
     pub containers: Vec<Handle>,
+    /// Replicas that have left their service: their connections are lost. In order.
+    pub replicas_gone: Vec<ReplicaId>,
 }
 
 /// Wire names of one of our own ServerIPs that have another inside owner than before.

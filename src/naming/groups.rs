@@ -1,11 +1,12 @@
 //! Names that several bindings share: their groups of replicas, made anew whenever one of them changes.
 
-use crate::table::Handle;
+use crate::table::{self, Handle};
 use crate::units::Proto;
 
 use super::hash::inside_hash;
-use super::maglev::{Contender, Slots};
+use super::maglev::{Contender, Slots, slots_for};
 use super::record::{BY_INSIDE, BY_PUBLIC, Binding, Flags, Group, ServiceName, Space, public_hash};
+use super::replica::ReplicaId;
 use super::sizes::Sizes;
 use super::staging::Staging;
 use super::view::binding_identity;
@@ -119,11 +120,12 @@ impl Staging<'_> {
     /// Retires the groups of the name and returns who is to be in the new ones, in the order of identities.
     fn take_members(&mut self, name: ServiceName, flag: u8) -> Vec<(u64, Handle)> {
         let mut handles = self.newcomers.get(&name).cloned().unwrap_or_default();
-        let mut old = Vec::new();
+        let (mut old, mut before) = (Vec::new(), Vec::new());
         self.names.groups.find_all_staged(0, name.hash(), self.writer, |handle, group| {
             if group.name == name {
                 old.push(handle);
                 handles.extend_from_slice(&group.replicas);
+                before.extend_from_slice(&group.ids);
             }
         });
         for handle in old {
@@ -141,6 +143,9 @@ impl Staging<'_> {
         members.sort_unstable();
         members.dedup();
         members.truncate(MAX_REPLICAS);
+        let is_member =
+            |id: &ReplicaId| members.binary_search_by_key(id, |&(identity, _)| ReplicaId::of(identity)).is_ok();
+        self.staged.replicas_gone.extend(before.into_iter().filter(|id| !is_member(id)));
         members
     }
 
@@ -174,10 +179,20 @@ impl Staging<'_> {
             if chosen.is_empty() {
                 chosen = contenders(|binding| !binding.is_draining());
             }
-            let slots = Slots::fill(&chosen, serving.len());
+            let slots = Slots::fill(&chosen, slots_for(serving.iter().map(|(_, _, binding)| binding.weight)));
+            let former = self.former(name, proto);
+            let former = serving.iter().position(|&(identity, ..)| Some(identity) == former).map(|at| at as u16);
             let replicas = serving.iter().map(|&(_, handle, _)| handle).collect();
-            self.names.groups.insert(self.writer, Group { name, proto, replicas, slots });
+            let ids = serving.iter().map(|&(identity, ..)| ReplicaId::of(identity)).collect();
+            self.names.groups.insert(self.writer, Group { name, proto, replicas, ids, slots, former });
         }
+    }
+
+    /// Who has had the name for itself, as packets see it until this change set is committed.
+    fn former(&self, name: ServiceName, proto: Proto) -> Option<u64> {
+        let guard = table::pin();
+        let before = self.names.view(&guard);
+        Some(before.identity(before.named(name, proto)?.former()?.binding))
     }
 
     pub(super) fn inside_name(&self, binding: &Binding) -> ServiceName {

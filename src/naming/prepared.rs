@@ -46,6 +46,7 @@ impl<'w> Prepared<'w> {
                     Protocol::One(proto) if !proto.has_ports() => Some(Endpoint { proto, ip, port: 0 }),
                     _ => None,
                 })),
+                replicas_gone: sorted(staged.replicas_gone.iter().copied()),
                 containers: staged.local.iter().map(|&(container, _)| container).collect(),
             };
         change.containers.sort_unstable();
@@ -138,8 +139,8 @@ impl Drop for Prepared<'_> {
     }
 }
 
-fn sorted(names: impl Iterator<Item = Endpoint>) -> Vec<Endpoint> {
-    let mut names: Vec<Endpoint> = names.collect();
+fn sorted<T: Ord>(names: impl Iterator<Item = T>) -> Vec<T> {
+    let mut names: Vec<T> = names.collect();
     names.sort_unstable();
     names.dedup();
     names

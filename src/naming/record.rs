@@ -12,6 +12,7 @@ use crate::units::{Endpoint, Ip, Mac, NetworkId, PortId, PortRange, Proto};
 use super::hash::{address_hash, inside_hash, ip_hash, mix, pair_hash, widen};
 use super::maglev::Slots;
 use super::name::{Inside, Wire};
+use super::replica::ReplicaId;
 use super::spec::Protocol;
 
 /// The yes-or-no properties of a binding.
@@ -187,6 +188,20 @@ impl Binding {
     #[must_use]
     pub fn is_public(&self) -> bool {
         self.flags.has(Flags::PUBLIC)
+    }
+
+    /// True if other bindings hold its inside name too.
+    #[inline]
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.flags.has(Flags::SHARED)
+    }
+
+    /// True if other bindings hold its public name too.
+    #[inline]
+    #[must_use]
+    pub fn is_public_shared(&self) -> bool {
+        self.flags.has(Flags::PUBLIC_SHARED)
     }
 
     /// Share among the replicas of its service.
@@ -458,8 +473,12 @@ pub(super) struct Group {
     pub(super) proto: Proto,
     /// In the order of their identities, which is the same on every server.
     pub(super) replicas: Box<[Handle]>,
+    /// Theirs, in the same order.
+    pub(super) ids: Box<[ReplicaId]>,
     /// Positions in `replicas`.
     pub(super) slots: Slots,
+    /// The position of the one that had the name for itself before.
+    pub(super) former: Option<u16>,
 }
 
 impl Record for Group {

@@ -3,6 +3,7 @@
 use crate::table::Handle;
 
 use super::record::{Binding, Group};
+use super::replica::ReplicaId;
 use super::view::View;
 
 /// One or many replicas behind one name, for one protocol.
@@ -11,6 +12,17 @@ pub struct Service<'g> {
     view: View<'g>,
     replicas: Replicas<'g>,
 }
+
+/// One of the bindings of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Replica<'g> {
+    pub binding: &'g Binding,
+    pub id: ReplicaId,
+}
+
+/// Several replicas, or one that takes no new connections: whose a packet is depends on its flow.
+#[derive(Clone, Copy)]
+pub struct Choice<'g>(Replicas<'g>);
 
 #[derive(Clone, Copy)]
 enum Replicas<'g> {
@@ -29,36 +41,54 @@ impl<'g> Service<'g> {
         Service { view, replicas: Replicas::Several(group) }
     }
 
-    /// The replica of a new flow: by weight over those that are active; if there is none, over those that stand by.
-    /// `None` if all are draining.
-    #[inline(always)]
-    #[must_use]
-    pub fn pick(&self, flow_hash: impl FnOnce() -> u64) -> Option<&'g Binding> {
+    #[inline]
+    pub(super) fn of_choice(view: View<'g>, Choice(replicas): Choice<'g>) -> Service<'g> {
+        Service { view, replicas }
+    }
+
+    /// The one binding that all packets go to; otherwise there is a choice to make.
+    #[inline]
+    pub(super) fn sole(&self) -> Result<&'g Binding, Choice<'g>> {
         match self.replicas {
-            Replicas::One(binding) => (!binding.is_draining()).then_some(binding),
-            Replicas::Several(group) => self.at(group, group.slots.pick(flow_hash())?),
+            Replicas::One(binding) if !binding.is_draining() => Ok(binding),
+            replicas => Err(Choice(replicas)),
         }
     }
 
-    /// The replica that is this container.
+    /// The replica that the hash picks for a new flow: by weight over those that are active; if there is none, over those
+    /// that stand by. `None` if all are draining.
     #[must_use]
-    pub fn of(&self, container: Handle) -> Option<&'g Binding> {
-        self.members().find(|binding| binding.container() == container)
+    pub fn choose(&self, flow_hash: u64) -> Option<Replica<'g>> {
+        match self.replicas {
+            Replicas::One(binding) => (!binding.is_draining()).then(|| self.only(binding)),
+            Replicas::Several(group) => self.replica_at(group, group.slots.pick(flow_hash)?),
+        }
     }
 
-    /// The replica of this identity (see [`View::identity`]): where an affinity entry leads now.
+    /// The replica of this name, whatever is to become of it: where an affinity entry leads now.
     #[must_use]
-    pub fn by_identity(&self, identity: u64) -> Option<&'g Binding> {
+    pub fn replica(&self, id: ReplicaId) -> Option<Replica<'g>> {
         match self.replicas {
-            Replicas::One(binding) => (self.view.identity(binding) == identity).then_some(binding),
-            // They are in the order of their identities.
-            Replicas::Several(group) => {
-                let position = group.replicas.binary_search_by_key(&identity, |&handle| {
-                    self.view.binding(handle).map_or(0, |binding| self.view.identity(binding))
-                });
-                self.at(group, position.ok()? as u16)
-            }
+            Replicas::One(binding) => Some(self.only(binding)).filter(|replica| replica.id == id),
+            Replicas::Several(group) => self.replica_at(group, group.ids.binary_search(&id).ok()? as u16),
         }
+    }
+
+    /// The replica that had the name for itself before others joined: connections that began then are its own, and no
+    /// affinity entry says so.
+    #[must_use]
+    pub fn former(&self) -> Option<Replica<'g>> {
+        match self.replicas {
+            Replicas::One(binding) => Some(self.only(binding)),
+            Replicas::Several(group) => self.replica_at(group, group.former?),
+        }
+    }
+
+    /// True if a replica takes new connections now: it is active, or stands by while none is.
+    #[must_use]
+    pub fn takes_new(&self, binding: &Binding) -> bool {
+        let any_active = || self.choose(0).is_some_and(|chosen| chosen.binding.is_active());
+        binding.is_active() || (!binding.is_draining() && !any_active())
     }
 
     /// True if there is more than one binding, so that a flow must be kept on its replica.
@@ -76,6 +106,16 @@ impl<'g> Service<'g> {
             Replicas::Several(group) => (None, &group.replicas),
         };
         one.into_iter().chain(several.iter().filter_map(move |&handle| view.binding(handle)))
+    }
+
+    fn only(&self, binding: &'g Binding) -> Replica<'g> {
+        Replica { binding, id: ReplicaId::of(self.view.identity(binding)) }
+    }
+
+    #[inline]
+    fn replica_at(&self, group: &'g Group, position: u16) -> Option<Replica<'g>> {
+        let id = *group.ids.get(usize::from(position))?;
+        Some(Replica { binding: self.at(group, position)?, id })
     }
 
     #[inline]

@@ -16,6 +16,7 @@ use super::record::{
     BY_CONTAINER, BY_ID, BY_INSIDE, BY_PAIR, Binding, Container, ContainerId, Flags, PublicIp, Server, ServiceName,
     blocks_hash, id_hash, shared_hash,
 };
+use super::replica::ReplicaId;
 use super::sizes::Sizes;
 use super::spec::{BindingKey, BindingSpec, KeyPorts, Part, Ports, Protocol};
 
@@ -37,6 +38,8 @@ pub(super) struct Staged {
     pub(super) gone: Vec<Handle>,
     /// Positions of the puts that are new, or in the place of another.
     pub(super) put: Vec<u32>,
+    /// Replicas that have left their service.
+    pub(super) replicas_gone: Vec<ReplicaId>,
     /// References counted so far, to be taken back if nothing comes of it.
     counts: Vec<(Counted, Handle, i32)>,
 }
@@ -61,7 +64,7 @@ pub(super) struct Staging<'w> {
     /// Puts that are to be inserted, as they are resolved.
     drafts: Vec<Draft>,
     pub(super) clashes: Vec<Clash>,
-    staged: Staged,
+    pub(super) staged: Staged,
     /// Names of services whose groups are to be made anew, and new members of them.
     pub(super) regroup: HashSet<ServiceName>,
     pub(super) newcomers: HashMap<ServiceName, Vec<Handle>>,

@@ -14,7 +14,7 @@ use super::record::{
     BY_ADDRESS, BY_CONTAINER, BY_INSIDE, BY_PAIR, BY_PUBLIC, BY_WIRE, Binding, Container, ContainerId, Flags, Group,
     Server, ServiceName, Space, blocks_hash, public_hash, shared_hash, wire_name,
 };
-use super::service::Service;
+use super::service::{Choice, Service};
 use super::sizes::{Sizes, base_of, exponents};
 
 /// One version of the mapping.
@@ -49,11 +49,11 @@ impl Placed<'_> {
 }
 
 /// Where an inside name leads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Outer<'g> {
     Found(Placed<'g>),
-    /// A service whose replicas are all draining.
-    NoReplica,
+    /// A service that has several replicas, or one that drains.
+    Choice(Choice<'g>),
     /// The address has bindings in the network, but none for this protocol and port.
     Unbound,
     /// Nobody in the network has the address.
@@ -126,28 +126,21 @@ impl<'g> View<'g> {
         Some(Placed { binding, server: on? })
     }
 
-    /// `outer`: the binding of an inside name, which knows its wire name. Services come before client blocks; of several
-    /// replicas, `flow_hash` picks one.
+    /// `outer`: the binding of an inside name, which knows its wire name. Services come before client blocks.
     #[inline]
     #[must_use]
-    pub fn outer(&self, network: NetworkId, name: Inside<Endpoint>, flow_hash: impl FnOnce() -> u64) -> Outer<'g> {
-        self.outer_from(&self.lead_outer(network, name), network, name, flow_hash)
+    pub fn outer(&self, network: NetworkId, name: Inside<Endpoint>) -> Outer<'g> {
+        self.outer_from(&self.lead_outer(network, name), network, name)
     }
 
     /// As [`View::outer`], from a lead for this name.
     #[inline(always)]
     #[must_use]
-    pub fn outer_from(
-        &self,
-        lead: &Lead,
-        network: NetworkId,
-        name: Inside<Endpoint>,
-        flow_hash: impl FnOnce() -> u64,
-    ) -> Outer<'g> {
+    pub fn outer_from(&self, lead: &Lead, network: NetworkId, name: Inside<Endpoint>) -> Outer<'g> {
         let binding = match self.service_from(lead, network, name) {
-            Some(service) => match service.pick(flow_hash) {
-                Some(binding) => Some(binding),
-                None => return Outer::NoReplica,
+            Some(service) => match service.sole() {
+                Ok(binding) => Some(binding),
+                Err(choice) => return Outer::Choice(choice),
             },
             None => self.block_from(lead, network, name),
         };
@@ -160,6 +153,12 @@ impl<'g> View<'g> {
     #[cold]
     fn nobody(&self, network: NetworkId, name: Inside<Endpoint>) -> Outer<'g> {
         if self.address(network, name.0.ip).is_some() { Outer::Unbound } else { Outer::Unknown }
+    }
+
+    /// The service that a choice is about.
+    #[must_use]
+    pub fn service_of(&self, choice: Choice<'g>) -> Service<'g> {
+        Service::of_choice(*self, choice)
     }
 
     /// A binding with its server. Always there for a binding of this view.
@@ -196,6 +195,15 @@ impl<'g> View<'g> {
             return None;
         }
         self.group(ServiceName { space: Space::Inside(network), ip, port }, proto)
+    }
+
+    /// The service of either kind of name.
+    pub(super) fn named(&self, name: ServiceName, proto: Proto) -> Option<Service<'g>> {
+        let end = Endpoint { proto, ip: name.ip, port: name.port };
+        match name.space {
+            Space::Inside(network) => self.service(network, Inside(end)),
+            Space::Public => self.public(Public(end)),
+        }
     }
 
     #[inline]
@@ -468,7 +476,8 @@ impl<'g> View<'g> {
     /// What the choice tables of services with several replicas cost.
     #[must_use]
     pub fn slots_bytes(&self) -> usize {
-        let cost = |group: &Group| group.slots.memory_bytes() + size_of_val(&*group.replicas);
+        let cost =
+            |group: &Group| group.slots.memory_bytes() + size_of_val(&*group.replicas) + size_of_val(&*group.ids);
         self.names.groups.iter(&self.at).map(|(_, group)| cost(group)).sum()
     }
 

@@ -4,6 +4,7 @@
 use super::decision::{Flow, Plan, Stop, To};
 use super::destination::Bound;
 use super::observe::{Observer, Step};
+use super::replica;
 use super::source::{passes_native, pool};
 use super::verdict::Reason;
 use super::walk::Walk;
@@ -47,6 +48,11 @@ pub(super) fn deliver<'g, O: Observer>(
     let container = walk.cx.names.container_of(to.binding()).ok_or(Stop::Drop(Reason::NoBinding))?;
     let held = container.held_by().ok_or(Stop::Drop(Reason::NoPort))?;
     walk.step(Step::Container { port: held.port(), mac: held.mac() });
+    if let Some(binding) = from.binding
+        && binding.is_shared()
+    {
+        replica::heard(walk, flow.signal, flow.is_error(), binding, src, container, dst);
+    }
     let error_source = flow.is_error().then(|| error_source(packet, flow, from, src.ip));
     Ok(Plan { src, dst, error_source, to: To::Container(held) })
 }

@@ -2,10 +2,11 @@
 
 use super::decision::{Flow, Kind, Stop};
 use super::observe::{Found, Observer, Step};
+use super::replica;
 use super::verdict::Reason;
 use super::walk::{Walk, is_martian};
 use crate::frame::IcmpError;
-use crate::naming::{Binding, Inside, Network, Outer, Placed, Wire, flow_hash};
+use crate::naming::{Binding, Container, Inside, Network, Outer, Placed, Wire};
 use crate::units::{Endpoint, NetworkId, Proto};
 
 /// A bound destination.
@@ -37,41 +38,49 @@ pub(super) enum Destination<'g> {
     Outside,
 }
 
-/// Finds where `flow` goes that a container of `network` sends.
+/// Finds where `flow` goes that `sender` sends, a container of `network`.
 #[inline(always)]
 pub(super) fn find<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     own: NetworkId,
     network: &Network,
+    sender: &Container,
     flow: &Flow,
 ) -> Result<Destination<'g>, Stop> {
     let names = &walk.cx.names;
     let of_error = flow.is_error().then(|| names.lead_outer(own, Inside(flow.dst)));
     let lead = of_error.as_ref().unwrap_or(&walk.ahead.destination);
-    match names.outer_from(lead, own, Inside(flow.dst), || flow_hash(flow.src, flow.dst)) {
+    match names.outer_from(lead, own, Inside(flow.dst)) {
         Outer::Found(at) => Ok(found(walk, own, flow, at)),
-        other => find_further(walk, own, network, flow, other),
+        other => find_further(walk, own, network, sender, flow, other),
     }
 }
 
-/// The destination has no binding of the sender's own network that would serve: `nearest` says what was found there.
+/// The destination has no one binding of the sender's own network that would serve: `nearest` says what was found there.
 #[inline(never)]
 fn find_further<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     own: NetworkId,
     network: &Network,
+    sender: &Container,
     flow: &Flow,
     nearest: Outer<'g>,
 ) -> Result<Destination<'g>, Stop> {
     let (names, around) = (&walk.cx.names, walk.cx.around);
     let mut bound = false;
     for &id in around.networks.lookups(own) {
-        let hash = || flow_hash(flow.src, flow.dst);
-        match if id == own { nearest } else { names.outer(id, Inside(flow.dst), hash) } {
+        match if id == own { nearest } else { names.outer(id, Inside(flow.dst)) } {
             Outer::Found(at) => return Ok(found(walk, id, flow, at)),
-            Outer::NoReplica => {
-                inside_step(walk, id, flow.dst, Found::NoReplica);
-                return Err(Stop::Refuse { reason: Reason::NoReplica, bound: true });
+            Outer::Choice(choice) => {
+                let chosen = replica::choose(walk, &names.service_of(choice), sender.identity(), flow);
+                let Some((binding, why)) = chosen else {
+                    inside_step(walk, id, flow.dst, Found::NoReplica);
+                    return Err(Stop::Refuse { reason: Reason::NoReplica, bound: true });
+                };
+                let at = names.placed(binding).ok_or(Stop::Drop(Reason::NoBinding))?;
+                let destination = found(walk, id, flow, at);
+                walk.step(Step::Replica { why });
+                return Ok(destination);
             }
             Outer::Unbound => {
                 inside_step(walk, id, flow.dst, Found::Unbound);

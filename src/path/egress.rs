@@ -41,7 +41,7 @@ pub(super) fn decide<'g, O: Observer>(
     if flow.is_error() && !is_of_flow || matches!(flow.kind, Kind::EchoReply | Kind::Unrelated) {
         return Err(Stop::Drop(Reason::IcmpUnrelated));
     }
-    let destination = destination::find(walk, own, network, &flow)?;
+    let destination = destination::find(walk, own, network, container, &flow)?;
     let source = source::name(walk, own, (handle, container), &flow, &destination)?;
     match destination {
         Destination::Bound(to) => {

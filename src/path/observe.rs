@@ -29,6 +29,8 @@ pub enum Step {
     Holder { mac: Mac, ip: Ip, network: NetworkId },
     /// A destination was looked up as an inside name of this network.
     InsideName { network: NetworkId, name: Endpoint, found: Found },
+    /// The service has several replicas: why it is the one that the step before named.
+    Replica { why: Chosen },
     /// A wire name was looked up.
     WireName { name: Endpoint, found: Found },
     /// The destination is outside.
@@ -71,4 +73,19 @@ pub enum SourceName {
     Public,
     NativeBlock,
     Translated,
+}
+
+/// Why a flow goes to this replica and to no other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chosen {
+    /// It is new, and the hash picks this one of those that are active.
+    Hash,
+    /// It is new, and the hash picks this one of those that stand by: none is active.
+    Standby,
+    /// It is there already.
+    Affinity,
+    /// It is there already, though the replica takes no new ones.
+    Drain,
+    /// It began while this one had the name for itself.
+    Former,
 }

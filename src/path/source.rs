@@ -4,6 +4,7 @@ use super::arrival::not_resting;
 use super::decision::{Flow, Stop};
 use super::destination::Destination;
 use super::observe::{Observer, SourceName, Step};
+use super::replica;
 use super::verdict::Reason;
 use super::walk::Walk;
 use crate::flow::{Pool, Refused, Side};
@@ -20,7 +21,8 @@ pub(super) struct Source<'g> {
 }
 
 /// Names the source of `flow`. A service binding's own name comes before the block; towards the outside only if it is
-/// public. A connection's first packet through a default-mode block makes its translation entry here.
+/// public, and for a connection that the container itself opens only if no other binding has that name too. A
+/// connection's first packet through a default-mode block makes its translation entry here.
 #[inline(always)]
 pub(super) fn name<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
@@ -59,6 +61,10 @@ fn of_service<'g, O: Observer>(
     } else {
         (wire, SourceName::Service)
     };
+    let is_shared = if how == SourceName::Public { binding.is_public_shared() } else { binding.is_shared() };
+    if is_shared && replica::opened_itself(walk, (handle, container), flow) {
+        return Ok(None);
+    }
     not_resting(walk, wire)?;
     walk.step(Step::SourceLeavesAs { name, how });
     Ok(Some(Source { name, binding }))

@@ -1,6 +1,7 @@
 //! The state that outlives the process, from outside: stories by RFC clause, a naive translator as the oracle, workers
 //! that race, processes that are killed.
 
+mod affinity;
 mod filtering;
 mod oracle;
 mod quarantine;

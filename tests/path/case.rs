@@ -52,6 +52,12 @@ impl Case {
         Case { name, world, before, receive, verdict: "", out, moved, checksum_is_bad: false }
     }
 
+    /// The same beginning under another name.
+    pub fn named(mut self, name: &'static str) -> Case {
+        self.name = name;
+        self
+    }
+
     /// Before it, this packet comes in by `port`, to that verdict.
     pub fn given(mut self, port: &'static str, frame: impl Bytes, verdict: &'static str) -> Case {
         self.before.push(Event::Frame(port, frame.to_frame(), verdict));

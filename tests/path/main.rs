@@ -4,6 +4,7 @@ mod arbitrary;
 mod bursts;
 mod case;
 mod fixtures;
+mod generations;
 mod hostile;
 mod packet;
 mod restart;

@@ -8,7 +8,7 @@ use sixway::control::assemble::{Assembly, fixed_hops};
 use sixway::control::config::Config;
 use sixway::flow::{Geometry, Holding, Side, Signal, State};
 use sixway::frame::Frame;
-use sixway::naming::Wire;
+use sixway::naming::{ReplicaId, Wire};
 use sixway::neighbour::NextHops;
 use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, hold_pinned, walk, walk_burst};
 use sixway::table;
@@ -78,7 +78,8 @@ impl World {
     pub fn remap(&mut self, mapping: &str) {
         let (bindings, mistakes) = sixway::naming::read_mapping(mapping.as_bytes());
         assert!(mistakes.is_empty(), "{mistakes:?}");
-        self.assembly.writer.replace(&bindings).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let change = self.assembly.writer.replace(&bindings).unwrap_or_else(|errors| panic!("{errors:?}"));
+        self.state.affinity().forget_replicas(|id| change.replicas_gone.binary_search(&id).is_err());
         self.settle();
     }
 
@@ -175,6 +176,15 @@ impl World {
                     }
                 }
             }
+        }
+        for id in self.state.affinity().flows(self.now) {
+            let on = |binding: &&_| ReplicaId::of(names.identity(binding)) == id;
+            let on = names.bindings().find(on).map_or("nobody".to_owned(), |binding| {
+                let ports = binding.wire_ports();
+                let last = if ports.count() > 1 { format!("-{}", ports.last) } else { String::new() };
+                format!("{}:{}{last}", names.server_of(binding).unwrap().ip, ports.first)
+            });
+            facts.push(format!("a flow stays on {on}"));
         }
         for (_, container) in names.all_containers() {
             if let Some((port, mac)) = container.held_by().map(|held| (held.port(), held.mac())) {

@@ -14,7 +14,7 @@ use super::state_file;
 use super::succession::Succession;
 use super::{Appliance, Control, PortOnHost};
 use crate::afxdp::program::AttachError;
-use crate::control::assemble::{fixed_hops, holdings};
+use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings};
 use crate::control::changes::History;
 use crate::control::config::Mistake;
 use crate::control::kernel::Link;
@@ -140,6 +140,7 @@ pub(super) fn tables_of(prepared: &mut Preparation) -> Result<(Arc<Tables>, Path
     let guard = table::pin();
     let view = assembly.names.view(&guard);
     state.settle(&holdings(&view), state_file::now());
+    forget_lost_replicas(&state, &view, state_file::now());
     hold_pinned(&view, &assembly.around);
     let hops = fixed_hops(config).next_hops();
     let (names, around) = (Arc::clone(&assembly.names), Swap::new(assembly.around.clone()));

@@ -35,6 +35,7 @@ pub(super) trait Followers {
 ///    meanwhile too: the new owner finds nothing of the former one;
 /// 3. packets see it, whole;
 /// 4. what was translated onto a port that is a service's inside name now is forgotten: answers would go to the service;
+///    so are the flows of replicas that have left: they may come back without them;
 /// 5. what nobody owns any more is released, and claimed no longer.
 ///
 /// # Errors
@@ -62,9 +63,12 @@ pub(super) fn put_in_force(
             state.release(*server, *proto, *ports, now);
         }
     }
-    if !services.is_empty() {
+    if !services.is_empty() || !change.replicas_gone.is_empty() {
         table::let_readers_pass(BURSTS_END);
         services.iter().for_each(|name| state.lose(name.ip, name.proto, only(name.port)));
+    }
+    if !change.replicas_gone.is_empty() {
+        state.affinity().forget_replicas(|id| change.replicas_gone.binary_search(&id).is_err());
     }
     if !lost.is_empty() {
         followers.unclaim(&lost);

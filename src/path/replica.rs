@@ -1,0 +1,132 @@
+//! Services with several replicas: which one a container's flow goes to and stays on, and by which name a replica's own
+//! connections leave.
+
+use super::decision::Flow;
+use super::observe::Chosen;
+use super::walk::Walk;
+use crate::flow::{FlowKey, Purpose, Signal};
+use crate::naming::{Binding, Container, Replica, ReplicaId, Service, flow_hash};
+use crate::table::Handle;
+use crate::units::{Endpoint, Proto};
+
+/// The binding that the flow of a caller goes to, and why to this one. A flow that has an affinity entry stays where it
+/// is; the hash is for new ones. `None` if nobody takes it. `caller` is the identity of the container that sends, 0 for a client outside.
+pub(super) fn choose<'g, O>(
+    walk: &Walk<'_, 'g, O>,
+    service: &Service<'g>,
+    caller: u64,
+    flow: &Flow,
+) -> Option<(&'g Binding, Chosen)> {
+    if !service.is_replicated() {
+        // The only one there is drains. No entry tells its connections from new ones, but a SYN does.
+        let goes_on = service.former().filter(|_| !flow.opens());
+        return goes_on.map(|only| (only.binding, Chosen::Drain));
+    }
+    let affinity = walk.cx.state.affinity();
+    let key = affinity.key(Purpose::Destination, caller, &flow.src, &flow.dst);
+    let chosen = kept(walk, service, key, flow).or_else(|| before_others_joined(walk, service, key, flow));
+    let (replica, why) = chosen.or_else(|| picked(service, flow))?;
+    if may_note(walk, flow) {
+        affinity.sent(key, replica.id, flow.signal, walk.cx.now);
+    }
+    Some((replica.binding, why))
+}
+
+/// The replica that the flow is on. A connection that nobody has answered yet goes to one that takes new ones.
+fn kept<'g, O>(
+    walk: &Walk<'_, 'g, O>,
+    service: &Service<'g>,
+    key: FlowKey,
+    flow: &Flow,
+) -> Option<(Replica<'g>, Chosen)> {
+    let kept = walk.cx.state.affinity().kept(key, flow.signal, walk.cx.now)?;
+    let replica = service.replica(kept.replica)?;
+    if kept.is_opening && flow.opens() && !service.takes_new(replica.binding) {
+        return None;
+    }
+    Some((replica, if replica.binding.is_draining() { Chosen::Drain } else { Chosen::Affinity }))
+}
+
+/// The replica that had the name for itself: what is in mid-connection and has no entry, though there is room for one,
+/// began before others joined. A datagram does not show whether it is new.
+fn before_others_joined<'g, O>(
+    walk: &Walk<'_, 'g, O>,
+    service: &Service<'g>,
+    key: FlowKey,
+    flow: &Flow,
+) -> Option<(Replica<'g>, Chosen)> {
+    if matches!(flow.signal, Signal::Syn | Signal::Datagram) {
+        return None;
+    }
+    let former = service.former()?;
+    walk.cx.state.affinity().has_room(key, walk.cx.now).then_some((former, Chosen::Former))
+}
+
+fn picked<'g>(service: &Service<'g>, flow: &Flow) -> Option<(Replica<'g>, Chosen)> {
+    let replica = service.choose(flow_hash(flow.src, flow.dst))?;
+    Some((replica, if replica.binding.is_standby() { Chosen::Standby } else { Chosen::Hash }))
+}
+
+/// A packet from a replica, which is shown as `name`, is delivered to an end of `receiver`: what that sends back to the
+/// name that the replicas share goes to the one that spoke. Out of line, and by values, so that packets from others,
+/// which are most, pay for no more than the question.
+#[inline(never)]
+pub(super) fn heard<O>(
+    walk: &Walk<'_, '_, O>,
+    signal: Signal,
+    is_error: bool,
+    replica: &Binding,
+    name: Endpoint,
+    receiver: &Container,
+    own: Endpoint,
+) {
+    // One that is shown by its wire name is reached by that.
+    let is_shared_name = name.ip == replica.ip() && replica.inside_ports().contains(name.port);
+    if !is_shared_name || is_error || walk.cx.dry_run {
+        return;
+    }
+    let affinity = walk.cx.state.affinity();
+    let key = affinity.key(Purpose::Destination, receiver.identity(), &own, &name);
+    let id = ReplicaId::of(walk.cx.names.identity(replica));
+    affinity.received(key, id, signal, walk.cx.now);
+}
+
+/// True if a packet that a replica sends from a replicated name belongs to a connection that the replica itself has
+/// opened: others would send the answers to that name to any replica, so it leaves from the client block. Of datagrams
+/// nobody can tell; the receiver remembers who spoke.
+#[inline(never)]
+pub(super) fn opened_itself<O>(walk: &Walk<'_, '_, O>, (handle, container): (Handle, &Container), flow: &Flow) -> bool {
+    if flow.src.proto != Proto::TCP {
+        return false;
+    }
+    let (names, now) = (&walk.cx.names, walk.cx.now);
+    let affinity = walk.cx.state.affinity();
+    let key = affinity.key(Purpose::Source, container.identity(), &flow.src, &flow.dst);
+    let block = || {
+        let block = names.source_block(handle, flow.src.proto, flow.src.port)?;
+        Some(ReplicaId::of(names.identity(block)))
+    };
+    let note = may_note(walk, flow);
+    match flow.signal {
+        // Where it can't be remembered, the receiver's memory has to do.
+        Signal::Syn => block().is_some_and(|id| !note || affinity.sent(key, id, Signal::Syn, now)),
+        Signal::SynAck => {
+            if note {
+                affinity.forget(key);
+            }
+            false
+        }
+        signal => {
+            let Some(kept) = affinity.kept(key, signal, now) else { return false };
+            let is_own = block() == Some(kept.replica);
+            if is_own && note {
+                affinity.sent(key, kept.replica, signal, now);
+            }
+            is_own
+        }
+    }
+}
+
+fn may_note<O>(walk: &Walk<'_, '_, O>, flow: &Flow) -> bool {
+    !flow.is_error() && !walk.cx.dry_run
+}

@@ -1,0 +1,153 @@
+//! Services of several replicas, by the lines of the mapping file.
+
+use std::sync::Arc;
+
+use sixway::naming::{Inside, Names, NamesWriter, Network, Networks, Public, Service, View, read_mapping};
+use sixway::table;
+use sixway::units::{Endpoint, Ip, NetworkId, PortRange, Proto};
+
+const OWNED: PortRange = PortRange { first: 20480, last: 21503 };
+const A: &str = "blue tcp - 192.168.50.1:20480 02:42:00:00:00:0a 10.0.0.1:80 ";
+const B: &str = "blue tcp - 192.168.50.2:20480 02:42:00:00:00:0b 10.0.0.1:80 ";
+const C: &str = "blue tcp - 192.168.50.3:20480 02:42:00:00:00:0c 10.0.0.1:80 ";
+
+struct World {
+    names: Arc<Names>,
+    writer: NamesWriter,
+}
+
+impl World {
+    fn new(lines: &[&str]) -> World {
+        let blue = Network { name: "blue".to_owned(), ..Network::default() };
+        let networks = Arc::new(Networks::new(vec![blue], &[]).unwrap());
+        let (names, writer) = Names::new(networks, &[], OWNED);
+        let mut world = World { names, writer };
+        world.map(lines);
+        world
+    }
+
+    fn map(&mut self, lines: &[&str]) {
+        let (bindings, mistakes) = read_mapping(lines.join("\n").as_bytes());
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        self.writer.replace(&bindings).unwrap();
+    }
+
+    /// What the service of 10.0.0.1:80 says to a question.
+    fn ask<T>(&self, question: impl FnOnce(&View<'_>, &Service<'_>) -> T) -> T {
+        let guard = table::pin();
+        let view = self.names.view(&guard);
+        let service = view.service(NetworkId(0), Inside(end("10.0.0.1", 80))).expect("the service");
+        question(&view, &service)
+    }
+
+    /// The servers that many flows are sent to, and nobody else.
+    fn servers(&self) -> Vec<String> {
+        self.ask(|view, service| {
+            let picked = (0..1000u64).filter_map(|nth| service.choose(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+            let mut servers: Vec<String> =
+                picked.map(|replica| view.server_of(replica.binding).unwrap().ip.to_string()).collect();
+            servers.sort();
+            servers.dedup();
+            servers
+        })
+    }
+
+    fn former(&self) -> Option<String> {
+        self.ask(|view, service| Some(view.server_of(service.former()?.binding).unwrap().ip.to_string()))
+    }
+}
+
+fn end(ip: &str, port: u16) -> Endpoint {
+    Endpoint { proto: Proto::TCP, ip: ip.parse::<Ip>().unwrap(), port }
+}
+
+fn with(line: &str, options: &str) -> String {
+    line.to_owned() + options
+}
+
+#[test]
+fn the_active_ones_serve_then_those_that_stand_by_and_those_that_drain_never() {
+    let mut world = World::new(&[A, B, &with(C, "standby")]);
+    assert_eq!(world.servers(), ["192.168.50.1", "192.168.50.2"]);
+    world.map(&[&with(A, "drain"), B, &with(C, "standby")]);
+    assert_eq!(world.servers(), ["192.168.50.2"]);
+    world.map(&[&with(A, "drain"), &with(C, "standby")]);
+    assert_eq!(world.servers(), ["192.168.50.3"]);
+    world.map(&[&with(A, "drain"), &with(C, "standby drain")]);
+    assert!(world.servers().is_empty());
+}
+
+#[test]
+fn replicas_that_share_their_mac_differ_by_id() {
+    let line = "blue tcp - 192.168.50.1:2048X 02:42:00:00:00:0a 10.0.0.1:80 id=webX";
+    let lines: Vec<String> = (0..3).map(|n| line.replace('X', &n.to_string())).collect();
+    let world = World::new(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    world.ask(|view, service| {
+        let ids: Vec<u64> = service.members().map(|binding| view.identity(binding)).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "in the order of their identities");
+        assert_eq!(ids.len(), 3);
+    });
+}
+
+#[test]
+fn the_one_that_was_alone_is_known_until_it_leaves() {
+    let mut world = World::new(&[A, B]);
+    assert_eq!(world.former(), None, "nobody was alone when the mapping was read");
+    let mut world_of_one = World::new(&[A]);
+    assert_eq!(world_of_one.former().as_deref(), Some("192.168.50.1"), "it is");
+    world_of_one.map(&[&with(A, "drain"), B]);
+    assert_eq!(world_of_one.former().as_deref(), Some("192.168.50.1"), "though it drains");
+    world_of_one.map(&[A, B, C]);
+    assert_eq!(world_of_one.former().as_deref(), Some("192.168.50.1"));
+    world_of_one.map(&[&A.replace("192.168.50.1", "192.168.50.9"), B, C]);
+    assert_eq!(world_of_one.former().as_deref(), Some("192.168.50.9"), "and where it moves to");
+    world_of_one.map(&[B, C]);
+    assert_eq!(world_of_one.former(), None, "it has left");
+    world_of_one.map(&[A, B, C]);
+    assert_eq!(world_of_one.former(), None, "and comes back as one of many");
+    world.map(&[A]);
+    world.map(&[B, C]);
+    assert_eq!(world.former(), None, "it was replaced by others in one step");
+}
+
+#[test]
+fn a_move_changes_nobodys_choice() {
+    let mut world = World::new(&[A, B, C]);
+    let choices = |world: &World| {
+        world.ask(|_, service| {
+            (0..10_000u64).map(|nth| service.choose(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap().id).collect()
+        })
+    };
+    let before: Vec<_> = choices(&world);
+    world.map(&[&A.replace("192.168.50.1:20480", "192.168.50.7:20999"), B, C]);
+    assert_eq!(choices(&world), before);
+    world.map(&[C, B, A]);
+    assert_eq!(choices(&world), before, "nor does the order of the lines");
+}
+
+#[test]
+fn small_services_have_small_tables_unless_their_weights_are_far_apart() {
+    let bytes = |world: &World| {
+        let guard = table::pin();
+        world.names.view(&guard).slots_bytes()
+    };
+    let small = bytes(&World::new(&[A, B]));
+    assert!((8191..8300).contains(&small), "{small}");
+    let uneven = bytes(&World::new(&[&with(A, "weight=1000"), B]));
+    assert!((65537..65700).contains(&uneven), "{uneven}");
+    let one_is_active = bytes(&World::new(&[A, &with(B, "standby")]));
+    assert!(one_is_active < 100, "{one_is_active}");
+}
+
+#[test]
+fn replicas_of_a_public_name_may_have_inside_names_of_their_own() {
+    let world = World::new(&[
+        "blue tcp - 192.168.50.1:20480 02:42:00:00:00:0a 10.0.0.1:80 public=203.0.113.9:80",
+        "blue tcp - 192.168.50.2:20480 02:42:00:00:00:0b 10.0.0.2:80 public=203.0.113.9:80",
+    ]);
+    let guard = table::pin();
+    let view = world.names.view(&guard);
+    let service = view.public(Public(end("203.0.113.9", 80))).unwrap();
+    assert!(service.is_replicated() && service.members().all(|b| b.is_public_shared() && !b.is_shared()));
+    assert!(!view.service(NetworkId(0), Inside(end("10.0.0.1", 80))).unwrap().is_replicated());
+}
