@@ -18,5 +18,6 @@ mod outside;
 mod refusals;
 mod reload;
 mod replays;
+mod replicas;
 mod tenants;
 mod wire;
