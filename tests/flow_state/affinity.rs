@@ -141,7 +141,7 @@ fn a_full_table_refuses_newcomers_and_keeps_the_others() {
         assert_eq!(to(&affinity, flow(&affinity, nth), Signal::Datagram, 300), Some(replica(u64::from(nth % 7))));
     }
     // After their timer the places are free again.
-    let newcomer = flow(&affinity, u32::MAX);
+    let newcomer = flow(&affinity, 3 * AFFINITY_ENTRIES as u32);
     assert!(affinity.sent(newcomer, replica(0), Signal::Datagram, at(301)));
     state.sweep(at(302));
     assert_eq!(affinity.flows(at(302)).collect::<Vec<_>>(), [replica(0)]);
