@@ -17,7 +17,7 @@ fn every_step_has_a_name() {
     assert_eq!(explained.code, 0, "{}", explained.stderr);
     let answer: Value = serde_json::from_str(&explained.stdout).unwrap();
     let steps: Vec<&str> = answer["steps"].as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap()).collect();
-    let expected = ["parse", "port", "name", "source", "destination", "next hop", "rewrite", "verdict"];
+    let expected = ["parse", "port", "name", "replica", "source", "destination", "next hop", "rewrite", "verdict"];
     assert_eq!(steps, expected);
     assert_eq!(answer["out"], "uplink");
     let after = answer["after"].as_str().unwrap();
