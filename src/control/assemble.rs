@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{self, Config, Mistake, Position};
+use super::journal::{FileMark, Start};
 use crate::flow::{Geometry, Holding, State};
 use crate::naming::{self, BindingSpec, Located, Names, NamesWriter, Prepared, ReplicaId, View};
 use crate::neighbour::Fib;
@@ -37,10 +38,22 @@ impl Assembly {
     /// # Errors
     /// Every mistake of the mapping, in its own lines and between them.
     pub fn new(config: &Config, interface: impl Fn(&str) -> Option<Interface>) -> Result<Assembly, Vec<Mistake>> {
+        Assembly::of(config, &Mapping::File(MappingFile::read(config)?), interface)
+    }
+
+    /// As [`Assembly::new`], with the mapping at hand.
+    ///
+    /// # Errors
+    /// Every mistake between its bindings, and between them and the configuration.
+    pub fn of(
+        config: &Config,
+        mapping: &Mapping<'_>,
+        interface: impl Fn(&str) -> Option<Interface>,
+    ) -> Result<Assembly, Vec<Mistake>> {
         let networks = config.build_networks().map_err(|err| vec![Mistake::in_file(&config.file, err.to_string())])?;
         let networks = Arc::new(networks);
         let (names, mut writer) = Names::new(Arc::clone(&networks), &config.server.ips, config.server.ports);
-        MappingFile::read(config)?.prepare(&mut writer)?.commit();
+        mapping.prepare(&mut writer)?.commit();
         let ports: Vec<Port> = config
             .ports
             .iter()
@@ -66,6 +79,47 @@ impl Assembly {
     }
 }
 
+/// A whole mapping, and where it comes from.
+pub enum Mapping<'c> {
+    File(MappingFile<'c>),
+    /// From the journal at this path.
+    Journal(PathBuf, Vec<Located<BindingSpec>>),
+}
+
+impl Mapping<'_> {
+    /// The mapping that an engine starts with, of the journal or of the mapping file, whose content is `text`.
+    ///
+    /// # Errors
+    /// Every mistake in the mapping file, if it is needed.
+    pub fn at_start<'c>(config: &'c Config, start: &mut Start, text: Vec<u8>) -> Result<Mapping<'c>, Vec<Mistake>> {
+        let path = start.path().to_owned();
+        let Some(recovered) = start.recovered() else { return MappingFile::parse(config, text).map(Mapping::File) };
+        let base = if recovered.complete { Vec::new() } else { MappingFile::parse(config, text)?.bindings };
+        Ok(Mapping::Journal(path, recovered.take_mapping(base)))
+    }
+
+    /// Stages it as the whole mapping.
+    ///
+    /// # Errors
+    /// Every mistake between its bindings, and between them and the configuration.
+    pub fn prepare<'w>(&'w self, writer: &'w mut NamesWriter) -> Result<Prepared<'w>, Vec<Mistake>> {
+        match self {
+            Mapping::File(file) => file.prepare(writer),
+            Mapping::Journal(path, bindings) => writer
+                .prepare_replacement(bindings)
+                .map_err(|clashes| clashes.iter().map(|clash| Mistake::in_file(path, in_words(clash))).collect()),
+        }
+    }
+}
+
+/// A clash of a binding that is not on a line.
+fn in_words(clash: &naming::Clash) -> String {
+    match &clash.binding.value {
+        naming::Wanted::Put(binding) => format!("`{binding}`: {clash}"),
+        naming::Wanted::Delete(key) => format!("`{key}`: {clash}"),
+    }
+}
+
 /// The mapping file that the configuration names, as it was read.
 pub struct MappingFile<'c> {
     config: &'c Config,
@@ -79,11 +133,26 @@ impl MappingFile<'_> {
     /// # Errors
     /// It can't be read, or every mistake in it: those of single lines and those between them.
     pub fn read(config: &Config) -> Result<MappingFile<'_>, Vec<Mistake>> {
-        let text = fs::read(&config.server.mapping).map_err(|err| {
+        MappingFile::parse(config, MappingFile::text(config)?)
+    }
+
+    /// What is in the file.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn text(config: &Config) -> Result<Vec<u8>, Vec<Mistake>> {
+        fs::read(&config.server.mapping).map_err(|err| {
             let at = Some(config.server.mapping_at);
             let message = format!("the mapping {} can't be read: {err}", config.server.mapping.display());
             vec![Mistake { file: config.file.clone(), at, message }]
-        })?;
+        })
+    }
+
+    /// As [`MappingFile::read`], with the text at hand.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn parse(config: &Config, text: Vec<u8>) -> Result<MappingFile<'_>, Vec<Mistake>> {
         let (bindings, mistakes) = naming::read_mapping(&text);
         let file = MappingFile { config, text, bindings };
         if mistakes.is_empty() {
@@ -92,6 +161,12 @@ impl MappingFile<'_> {
         // All is told at once.
         let clashes = clashes(config, &file.bindings);
         Err(file.mistakes(mistakes, &clashes))
+    }
+
+    /// Its content, as a journal remembers it.
+    #[must_use]
+    pub fn mark(&self) -> FileMark {
+        FileMark::of(&self.text)
     }
 
     /// Stages the file as the whole mapping.

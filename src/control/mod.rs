@@ -14,6 +14,8 @@ pub mod explanation;
 pub mod handover;
 /// Who keeps packet memory and sockets while no engine runs.
 pub mod holder;
+/// Accepted change sets on disk.
+pub mod journal;
 /// What the kernel knows: links, routes and neighbours, over netlink.
 pub mod kernel;
 /// Unix sockets between processes of one user.

@@ -28,7 +28,7 @@ pub use change::{Change, Clash, Located, OwnerChange, Rule, Wanted};
 pub use hash::flow_hash;
 pub use lead::Lead;
 pub use live::Names;
-pub use mapping::{Mistake, Words, locate, parse_key, parse_mapping, read_mapping};
+pub use mapping::{Mistake, Words, locate, parse_binding, parse_key, parse_mapping, read_mapping};
 pub use name::{Inside, Public, Wire};
 pub use network::{Action, Midstream, Network, NetworkError, Networks, PairRule};
 pub use prepared::Prepared;

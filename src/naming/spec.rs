@@ -198,6 +198,12 @@ impl BindingSpec {
         }
     }
 
+    /// As [`BindingSpec::key`], with the numbers of a block of equal ones.
+    #[must_use]
+    pub fn exact_key(&self) -> BindingKey {
+        BindingKey { ports: KeyPorts::Exactly(self.inside), ..self.key() }
+    }
+
     /// True for a client block that is written with `*`: equal numbers on both sides.
     #[must_use]
     pub fn is_same_numbers(&self) -> bool {

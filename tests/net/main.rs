@@ -12,6 +12,7 @@ mod echo;
 mod garbage;
 mod ground;
 mod holder;
+mod journal;
 mod live;
 mod load;
 mod outside;

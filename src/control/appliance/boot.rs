@@ -17,6 +17,7 @@ use crate::afxdp::program::AttachError;
 use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings};
 use crate::control::changes::History;
 use crate::control::config::Mistake;
+use crate::control::journal::Start;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, StartError, Tables};
 use crate::flow::ECHO_CLAIM_WORDS;
@@ -34,6 +35,8 @@ pub enum BootError {
         port: String,
         interface: Option<String>,
     },
+    /// The journal could not be read, or what is wrong with it could not be set aside.
+    Journal(PathBuf, io::Error),
     /// The state file could not be opened.
     State(PathBuf, io::Error),
     /// The XDP program of a port could not be attached.
@@ -59,6 +62,7 @@ impl fmt::Display for BootError {
             BootError::NoInterface { port, interface: None } => {
                 write!(f, "port {port} has no `interface`: it can only be replayed")
             }
+            BootError::Journal(path, err) => write!(f, "the journal {}: {err}", path.display()),
             BootError::State(path, err) => write!(f, "the state file {}: {err}", path.display()),
             BootError::Attach(port, err) => write!(f, "port {port}: {err}"),
             BootError::Program(port, err) => write!(f, "port {port}: its XDP program: {err}"),
@@ -115,7 +119,7 @@ pub(super) fn appliance(
     succession: Succession,
     ports: Vec<PortOnHost>,
 ) -> Appliance {
-    let Preparation { config, assembly, engine: workers, stages, .. } = prepared;
+    let Preparation { config, assembly, journal, engine: workers, stages, .. } = prepared;
     let history = History::new(tables.names.view(&table::pin()).generation());
     Appliance {
         config,
@@ -126,7 +130,7 @@ pub(super) fn appliance(
         state_file,
         succession: Mutex::new(succession),
         history,
-        control: Mutex::new(Control { writer: assembly.writer, ports }),
+        control: Mutex::new(Control { writer: assembly.writer, ports, journal: journal.map(Start::open) }),
     }
 }
 

@@ -29,7 +29,12 @@ impl Appliance {
                 }
             };
             // Everything else waits: whatever it might change is being handed over.
-            if self.receive(&successor, control)? {
+            let journal = self.close_journal();
+            let taken = self.receive(&successor, control);
+            if !matches!(taken, Ok(true)) {
+                self.reopen_journal(journal);
+            }
+            if taken? {
                 tracing::info!(process = successor.pid(), "another engine has taken over");
                 return Ok(());
             }

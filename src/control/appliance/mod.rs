@@ -6,6 +6,7 @@ mod changeover;
 mod claims;
 mod handover;
 mod held;
+mod keeping;
 mod news;
 mod observed;
 mod preparation;
@@ -26,6 +27,7 @@ use arc_swap::ArcSwap;
 use crate::afxdp::program::Attached;
 use crate::control::changes::History;
 use crate::control::config::Config;
+use crate::control::journal::Journal;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, EngineConfig, Tables};
 use crate::naming::NamesWriter;
@@ -56,6 +58,8 @@ struct Control {
     writer: NamesWriter,
     /// By port.
     ports: Vec<PortOnHost>,
+    /// None if change sets are not kept, or while another engine takes over.
+    journal: Option<Journal>,
 }
 
 /// A port's interface, and the program on it.

@@ -3,6 +3,7 @@
 use super::{Appliance, state_file};
 use crate::afxdp::program::Mode;
 use crate::control::explanation;
+use crate::control::journal::Journal;
 use crate::control::question::question;
 use crate::control::server::{
     DropCount, End, ExplainRequest, Flow, Observed, PortReport, Problem, Quarantined, QueueReport, Status, Traffic,
@@ -36,6 +37,7 @@ impl Observed for Appliance {
             pinned: control.ports.iter().all(|port| port.program.pinned().is_ok()),
             holder: self.succession().is_provided(),
             quarantine: resting.collect(),
+            journal: control.journal.as_ref().map(Journal::report),
         }
     }
 

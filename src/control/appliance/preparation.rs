@@ -1,10 +1,12 @@
 //! What can be done before anything is taken: reading, and making memory. An engine that runs is not disturbed.
 
 use super::boot::BootError;
+use super::keeping;
 use super::stages::Stages;
 use crate::afxdp::Copying;
 use crate::control::assemble::{Assembly, Interface};
 use crate::control::config::{self, Config};
+use crate::control::journal::Start;
 use crate::control::kernel::{Link, capability, links};
 use crate::engine::{EngineConfig, Memory, Poll, PortConfig, Resolve};
 use crate::units::PortId;
@@ -15,6 +17,8 @@ pub(super) struct Preparation {
     /// By port.
     pub links: Vec<Link>,
     pub assembly: Assembly,
+    /// None if change sets are not to be kept.
+    pub journal: Option<Start>,
     /// The workers to be; nothing is known yet of packets in several buffers.
     pub engine: EngineConfig,
     pub stages: Stages,
@@ -47,9 +51,9 @@ impl Preparation {
             let link = all.iter().find(|link| link.name == name)?;
             Some(Interface { mac: link.mac?, mtu: link.mtu })
         };
-        let assembly = Assembly::new(&config, interface).map_err(BootError::Mapping)?;
+        let (assembly, journal) = keeping::assemble(&config, interface)?;
         stages.done("mapping read");
-        Ok(Preparation { config, links, assembly, engine, stages })
+        Ok(Preparation { config, links, assembly, journal, engine, stages })
     }
 
     /// The workers' configuration, now that it is known where packets arrive in several buffers.

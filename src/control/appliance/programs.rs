@@ -20,18 +20,31 @@ pub(super) fn attach_all(
     wanted: &Wanted,
 ) -> Result<Vec<PortOnHost>, BootError> {
     let mut ports = Vec::with_capacity(links.len());
-    for ((link, port), configured) in links.iter().zip(&around.ports).zip(&config.ports) {
+    for (link, port) in links.iter().zip(&around.ports) {
         let kind = kind_of(&port.role);
-        let mut program = program::attach(&link.name, kind, &config.engine.pin_dir, Want { frags: needs_frags(link) })
+        let program = program::attach(&link.name, kind, &config.engine.pin_dir, Want { frags: needs_frags(link) })
             .map_err(|err| BootError::Attach(port.name.clone(), err))?;
         report_attached(&port.name, &program);
-        if let Some(claims) = program.claims() {
+        ports.push(PortOnHost { link: link.clone(), program });
+    }
+    widen_all(config, around, &mut ports, wanted)?;
+    Ok(ports)
+}
+
+/// Has every program claim all of `wanted` besides what it claims already.
+pub(super) fn widen_all(
+    config: &Config,
+    around: &Surroundings,
+    ports: &mut [PortOnHost],
+    wanted: &Wanted,
+) -> Result<(), BootError> {
+    for ((on_host, port), configured) in ports.iter_mut().zip(&around.ports).zip(&config.ports) {
+        if let Some(claims) = on_host.program.claims() {
             let widened = wanted.widen(claims, &port.role, answers_arp(&configured.role));
             widened.map_err(|err| BootError::Program(port.name.clone(), err))?;
         }
-        ports.push(PortOnHost { link: link.clone(), program });
     }
-    Ok(ports)
+    Ok(())
 }
 
 /// Has every program claim nothing but `wanted`: of what a former engine left, the rest goes.

@@ -3,14 +3,17 @@
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::changeover::{Followers, put_in_force};
 use super::claims::Names;
 use super::programs::answers_arp;
-use super::{Appliance, Control, PortOnHost, state_file};
+use super::{Appliance, Control, PortOnHost, keeping, state_file};
 use crate::afxdp::program::{Claims, ClaimsMap};
 use crate::control::assemble::MappingFile;
 use crate::control::changes::{History, Refused, Wish, carry_out, commit_noted};
 use crate::control::config::{self, Mistake};
+use crate::control::journal::Outcome;
 use crate::control::server::Mapped;
 use crate::engine::Tables;
 use crate::naming::{self, Change, Prepared, View};
@@ -18,17 +21,21 @@ use crate::path::hold_pinned_among;
 use crate::table;
 
 impl Appliance {
-    /// Reads the mapping file again and puts it in force as one change set.
+    /// Reads the mapping file again and puts it in force as one change set. A journal goes out from it from now on, and
+    /// tells once the former one is gone.
     ///
     /// # Errors
     /// Every mistake in it; the mapping then stays as it was.
-    pub fn reload_mapping(&self) -> Result<Change, Vec<Mistake>> {
+    pub fn reload_mapping(&self) -> Result<(Change, Option<oneshot::Receiver<Outcome>>), Vec<Mistake>> {
         let mut control = self.control();
-        let Control { writer, ports } = &mut *control;
+        let Control { writer, ports, journal } = &mut *control;
         let mapping = MappingFile::read(&self.config)?;
         let prepared = mapping.prepare(writer)?;
-        commit_noted(prepared, &self.history, |prepared| self.put_in_force(prepared, ports, false))
-            .map_err(|err| vec![Mistake::in_file(&self.config.server.mapping, err.to_string())])
+        let commit = |prepared: Prepared<'_>| self.put_in_force(prepared, ports, false).map_err(Refused::Host);
+        let change = commit_noted(prepared, &self.history, commit)
+            .map_err(|err| vec![Mistake::in_file(&self.config.server.mapping, err.to_string())])?;
+        let kept = journal.as_mut().map(|journal| journal.rebase(mapping.mark()));
+        Ok((change, kept))
     }
 
     /// Puts a change set in force. `force`: wire names that change hands do not rest.
@@ -57,12 +64,18 @@ impl Mapped for Appliance {
 
     fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
         let mut control = self.control();
-        let Control { writer, ports } = &mut *control;
-        let change = carry_out(writer, wish, &self.history, |prepared| self.put_in_force(prepared, ports, wish.force))?;
+        let Control { writer, ports, journal } = &mut *control;
+        let change = carry_out(writer, wish, &self.history, |prepared| {
+            keeping::keep(journal.as_mut(), prepared, |prepared| self.put_in_force(prepared, ports, wish.force))
+        })?;
         if wish.force {
             tracing::warn!(generation = change.generation, "a change set was forced: no wire name of it rests");
         }
         Ok(change)
+    }
+
+    fn kept(&self) -> Option<oneshot::Receiver<Outcome>> {
+        self.control().journal.as_mut()?.outcome()
     }
 }
 

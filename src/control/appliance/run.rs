@@ -123,6 +123,7 @@ async fn serve_until_told(
         // Whether told or dropped, it is time to stop.
         let _ = stopped.await;
     }));
+    let keeping = tokio::spawn(Arc::clone(appliance).keep_journal());
     tracing::info!(state = %appliance.state_file.display(), "forwarding");
     // Not under systemd: nobody to tell.
     let _ = sd_notify::notify(begins);
@@ -133,13 +134,23 @@ async fn serve_until_told(
         outcome = appliance.heed_successors(&door, &bequest) => {
             // The state and the socket are another's: nothing may be changed here any more, and answers come from there.
             server.abort();
+            keeping.abort();
             return outcome.map_err(RunError::Boot);
         }
     };
     drop(stop);
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let served = server.await.map_err(|error| RunError::Control(io::Error::other(error)))?;
+    keeping.abort();
+    let _ = keeping.await;
     outcome.and(served.map_err(RunError::Control))
+}
+
+async fn wait_for<T: Future>(what: Option<T>) -> Option<T::Output> {
+    match what {
+        Some(what) => Some(what.await),
+        None => None,
+    }
 }
 
 impl Appliance {
@@ -151,7 +162,10 @@ impl Appliance {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 _ = hangup.recv() => match self.reload_mapping() {
-                    Ok(change) => {
+                    Ok((change, kept)) => {
+                        if let Some(Ok(Err(why))) = wait_for(kept).await {
+                            tracing::error!("the former journal is still there, and would be loaded: {why}");
+                        }
                         tracing::info!(
                             generation = change.generation,
                             added = change.added,

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::boot::{BootError, appliance, report_inherited, share_echo_claims, start, tables_of};
 use super::claims::Wanted;
 use super::preparation::Preparation;
-use super::programs::{attach_all, connect, narrow_all};
+use super::programs::{attach_all, connect, narrow_all, widen_all};
 use super::stages::Stages;
 use super::succession::Succession;
-use super::{Appliance, held};
+use super::{Appliance, held, keeping};
 use crate::control::handover::{Predecessor, socket_beside};
 use crate::control::server::ControlSocket;
 use crate::engine::fits;
@@ -40,6 +40,15 @@ pub(super) fn take_over(
     let shown = Predecessor::look(&socket_beside(&path)).map_err(BootError::Predecessor)?;
     let gone = || BootError::Predecessor(io::Error::new(io::ErrorKind::NotFound, "it does not listen for a successor"));
     let (predecessor, sets) = shown.ok_or_else(gone)?;
+    // From here on the former engine changes nothing; what it did since the mapping was read is in its journal.
+    let wanted = match keeping::catch_up(&mut prepared)? {
+        false => wanted,
+        true => {
+            let wanted = Wanted::gather(&prepared.assembly.around, &names.view(&table::pin()));
+            widen_all(&prepared.config, &prepared.assembly.around, &mut ports, &wanted)?;
+            wanted
+        }
+    };
     let (mut succession, mut left) = Succession::after(holder, sets);
     let fits = fits(&prepared.engine.ports, prepared.engine.cores.len(), &mut left);
     stages.done("packet memory mapped");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::naming::{BindingKey, BindingSpec, KeyPorts, Prepared};
+use crate::naming::{BindingKey, BindingSpec, Prepared};
 
 /// Bindings that are kept, over all change sets: some ten megabytes. A watcher that falls back further reads the mapping
 /// anew.
@@ -53,8 +53,9 @@ impl Event {
         let what = small.then(|| {
             let put: Vec<BindingSpec> = prepared.put().cloned().collect();
             // A binding in the place of another has its key, but for blocks of equal numbers that got others.
-            let replaced: HashSet<BindingKey> = put.iter().map(exact_key).collect();
-            let delete = prepared.gone().iter().map(exact_key).filter(|key| !replaced.contains(key)).collect();
+            let replaced: HashSet<BindingKey> = put.iter().map(BindingSpec::exact_key).collect();
+            let delete =
+                prepared.gone().iter().map(BindingSpec::exact_key).filter(|key| !replaced.contains(key)).collect();
             What { put, delete }
         });
         Event { generation: change.generation, what, json: OnceLock::new() }
@@ -82,10 +83,6 @@ impl Event {
     fn bindings(&self) -> usize {
         self.what.as_ref().map_or(0, |what| what.put.len() + what.delete.len())
     }
-}
-
-fn exact_key(binding: &BindingSpec) -> BindingKey {
-    BindingKey { ports: KeyPorts::Exactly(binding.inside), ..binding.key() }
 }
 
 impl History {

@@ -2,6 +2,7 @@
 
 mod history;
 
+use std::fmt;
 use std::io;
 
 use crate::naming::{BindingKey, BindingSpec, Change, Clash, Located, NamesWriter, Prepared};
@@ -35,6 +36,19 @@ pub enum Refused {
     Clashes(Vec<Clash>),
     /// The host did not follow.
     Host(io::Error),
+    /// It can't be kept on disk.
+    NotKept(String),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Stale(generation) => write!(f, "the mapping is of generation {generation} by now"),
+            Refused::Clashes(clashes) => clashes.iter().try_for_each(|clash| writeln!(f, "{clash}")),
+            Refused::Host(err) => err.fmt(f),
+            Refused::NotKept(why) => f.write_str(why),
+        }
+    }
 }
 
 /// Carries out a wish: `commit` puts the change set in force, and `history` takes note of what was done.
@@ -45,7 +59,7 @@ pub fn carry_out(
     writer: &mut NamesWriter,
     wish: &Wish<'_>,
     history: &History,
-    commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
+    commit: impl FnOnce(Prepared<'_>) -> Result<Change, Refused>,
 ) -> Result<Change, Refused> {
     let generation = writer.names().view(&table::pin()).generation();
     if wish.if_generation.is_some_and(|wanted| wanted != generation) {
@@ -55,7 +69,7 @@ pub fn carry_out(
         ChangeSet::Replace(bindings) => writer.prepare_replacement(bindings),
         ChangeSet::Apply { puts, deletes } => writer.prepare(puts, deletes),
     };
-    commit_noted(prepared.map_err(Refused::Clashes)?, history, commit).map_err(Refused::Host)
+    commit_noted(prepared.map_err(Refused::Clashes)?, history, commit)
 }
 
 /// Commits by `commit`, and lets `history` take note.
@@ -65,8 +79,8 @@ pub fn carry_out(
 pub fn commit_noted(
     prepared: Prepared<'_>,
     history: &History,
-    commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
-) -> io::Result<Change> {
+    commit: impl FnOnce(Prepared<'_>) -> Result<Change, Refused>,
+) -> Result<Change, Refused> {
     if prepared.is_nothing() {
         return Ok(prepared.commit());
     }

@@ -35,12 +35,26 @@ pub struct Control {
     pub read_group: Option<String>,
     /// The group that may also change things.
     pub write_group: Option<String>,
+    pub journal: Journal,
+}
+
+/// Where accepted change sets are kept.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Journal {
+    /// See [`Control::journal_file`].
+    #[default]
+    Default,
+    /// They are not: at the next start the mapping is that of the mapping file.
+    None,
+    At(PathBuf),
 }
 
 /// Default of `[control] socket`.
 pub const SOCKET: &str = "/run/sixway/control.sock";
 const PIN_DIR: &str = "/sys/fs/bpf/sixway";
 const STATE_DIR: &str = "/run/sixway";
+/// The journal outlives a reboot, and so must its directory.
+const JOURNAL_DIR: &str = "/var/lib/sixway";
 /// Most workers: far more than one host's NICs have queues for.
 const MAX_CORES: u32 = 4096;
 
@@ -54,6 +68,18 @@ impl Engine {
     }
 }
 
+impl Control {
+    /// The journal: as configured, else `/var/lib/sixway/<ServerIP>.journal`; `None`: there shall be none.
+    #[must_use]
+    pub fn journal_file(&self, server: Ip) -> Option<PathBuf> {
+        match &self.journal {
+            Journal::Default => Some(Path::new(JOURNAL_DIR).join(format!("{server}.journal"))),
+            Journal::None => None,
+            Journal::At(path) => Some(path.clone()),
+        }
+    }
+}
+
 impl Default for Engine {
     fn default() -> Engine {
         Engine { cores: Vec::new(), poll: Poll::Adaptive, state: None, pin_dir: PIN_DIR.into() }
@@ -62,7 +88,7 @@ impl Default for Engine {
 
 impl Default for Control {
     fn default() -> Control {
-        Control { socket: SOCKET.into(), read_group: None, write_group: None }
+        Control { socket: SOCKET.into(), read_group: None, write_group: None, journal: Journal::Default }
     }
 }
 
@@ -92,9 +118,18 @@ pub(super) fn read_control(section: &mut Section<'_, '_, '_>, directory: &Path) 
     }
     let read_group = section.text("read_group");
     let write_group = section.text("write_group");
+    let journal = section.text("journal");
+    if let Some(path) = journal.as_ref().filter(|path| path.get_ref().is_empty() || path.get_ref().ends_with('/')) {
+        section.mistakes.add(&path.span(), "`journal` is a file, or \"none\"");
+    }
     Some(Control {
         socket: socket.map_or(SOCKET.into(), |path| directory.join(path.into_inner())),
         read_group: read_group.map(|group| group.into_inner()),
         write_group: write_group.map(|group| group.into_inner()),
+        journal: match journal.map(|path| path.into_inner()) {
+            None => Journal::Default,
+            Some(word) if word == "none" => Journal::None,
+            Some(path) => Journal::At(directory.join(path)),
+        },
     })
 }

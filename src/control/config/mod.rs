@@ -20,7 +20,7 @@ use crate::units::{Ip, Mac};
 use mistake::Mistakes;
 use reader::Section;
 
-pub use engine::{Control, Engine, Poll, SOCKET};
+pub use engine::{Control, Engine, Journal, Poll, SOCKET};
 pub use mistake::{Mistake, Position};
 pub use neighbour::Neighbour;
 pub use port::{Port, Role};

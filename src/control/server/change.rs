@@ -61,7 +61,7 @@ pub(super) async fn change(State(engine): State<Engine>, body: Body) -> Result<J
     let form: ChangeForm =
         serde_json::from_slice(&bytes).map_err(|err| Problem::malformed(format!("the change set: {err}")))?;
     let set = ChangeSet::Apply { puts: &form.put.0, deletes: &form.delete.0 };
-    carry_out(&*engine, &Wish { set, if_generation: form.if_generation, force: form.force })
+    carry_out(&*engine, &Wish { set, if_generation: form.if_generation, force: form.force }).await
 }
 
 pub(super) async fn replace(
@@ -75,14 +75,20 @@ pub(super) async fn replace(
     };
     let bindings = read_lines(Incoming::new(body, MAX_MAPPING)).await?;
     let set = ChangeSet::Replace(&bindings);
-    carry_out(&*engine, &Wish { set, if_generation: query.if_generation, force: query.force })
+    carry_out(&*engine, &Wish { set, if_generation: query.if_generation, force: query.force }).await
 }
 
-fn carry_out(engine: &dyn Served, wish: &Wish<'_>) -> Result<Json<Changed>, Problem> {
+/// Packets see the change set at once; the answer waits for the disk.
+async fn carry_out(engine: &dyn Served, wish: &Wish<'_>) -> Result<Json<Changed>, Problem> {
     match engine.change(wish) {
         Ok(Change { generation, added, replaced, removed, .. }) => {
+            if let Some(kept) = engine.kept() {
+                let outcome = kept.await.unwrap_or_else(|_| Err("the engine stops".into()));
+                outcome.map_err(|why| Problem::busy(format!("the change set was taken back: {why}")))?;
+            }
             Ok(Json(Changed { generation, added, replaced, removed }))
         }
+        Err(Refused::NotKept(why)) => Err(Problem::busy(format!("the mapping stays as it was: {why}"))),
         Err(Refused::Stale(generation)) => Err(Problem::stale(generation)),
         Err(Refused::Clashes(clashes)) => Err(Problem::clashes(&clashes)),
         Err(Refused::Host(err)) => Err(Problem::internal(format!("the mapping stays as it was: {err}"))),

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use super::{Flow, Problem};
 use crate::control::changes::{History, Refused, Wish};
+use crate::control::journal::{JournalReport, Outcome};
 use crate::naming::{Change, Names};
 
 /// The engine, as the control socket sees it. Called on the control thread, never on a worker.
@@ -36,6 +38,11 @@ pub trait Mapped: Send + Sync + 'static {
     /// # Errors
     /// See [`Refused`]. The mapping then stays as it was.
     fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused>;
+    /// Tells once all that was put in force so far is on disk, or was taken back because it could not be. `None`: there
+    /// is nothing to wait for.
+    fn kept(&self) -> Option<oneshot::Receiver<Outcome>> {
+        None
+    }
 }
 
 /// All that the control socket serves.
@@ -61,6 +68,9 @@ pub struct Status {
     pub holder: bool,
     /// Wire names that rest because their owner changed.
     pub quarantine: Vec<Quarantined>,
+    /// Where accepted change sets are kept; none, if they are not.
+    #[serde(default)]
+    pub journal: Option<JournalReport>,
 }
 
 /// A wire name, or a range of them, that rests.

@@ -66,6 +66,16 @@ pub fn read_mapping(text: impl AsRef<[u8]>) -> (Vec<Located<BindingSpec>>, Vec<M
     (bindings, mistakes)
 }
 
+/// Reads one line, without its newline. `None`: there is no binding in it.
+///
+/// # Errors
+/// The first mistake.
+pub fn parse_binding(line: &[u8], words: &mut Words) -> Result<Option<BindingSpec>, Mistake> {
+    let mut mistakes = Vec::new();
+    let binding = line::parse(line, 1, words, &mut mistakes);
+    mistakes.into_iter().next().map_or(Ok(binding), Err)
+}
+
 /// Reads what names a binding: `NETWORK PROTO MAC IP:PORT [id=WORD]`, or the binding's whole line.
 ///
 /// # Errors

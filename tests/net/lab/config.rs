@@ -47,6 +47,7 @@ state = "{dir}/state"
 
 [control]
 socket = "{dir}/control.sock"
+journal = "{dir}/journal"
 {networks}
 [[port]]
 name = "uplink"

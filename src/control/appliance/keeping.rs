@@ -1,0 +1,184 @@
+//! The appliance and its journal: what it starts with, what is kept, and what is taken back.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::preparation::Preparation;
+use super::{Appliance, BootError, Control};
+use crate::control::assemble::{Assembly, Interface, Mapping, MappingFile};
+use crate::control::changes::{Refused, commit_noted};
+use crate::control::config::Config;
+use crate::control::journal::undo::Undo;
+use crate::control::journal::{self, Closed, Failed, Journal, News, Start, read_start, record};
+use crate::naming::{Change, Prepared};
+use crate::table;
+
+/// Places of the table that are listed before others have their turn on the control thread.
+const AT_A_TIME: u32 = 2048;
+/// How long a journal that could not be replaced stays as it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Puts together what an engine starts with: the mapping of the journal if that is newer, else that of the file. Reads
+/// only.
+pub(super) fn assemble(
+    config: &Config,
+    interface: impl Fn(&str) -> Option<Interface>,
+) -> Result<(Assembly, Option<Start>), BootError> {
+    let (mapping, start) = read(config)?;
+    Ok((Assembly::of(config, &mapping, interface).map_err(BootError::Mapping)?, start))
+}
+
+fn read(config: &Config) -> Result<(Mapping<'_>, Option<Start>), BootError> {
+    let text = MappingFile::text(config).map_err(BootError::Mapping)?;
+    let Some(path) = config.control.journal_file(config.server.ips[0]) else {
+        let mapping = MappingFile::parse(config, text).map(Mapping::File);
+        return Ok((mapping.map_err(BootError::Mapping)?, None));
+    };
+    let start = read_start(&path, &config.server.mapping, &text);
+    let mut start = start.map_err(|err| BootError::Journal(path, err))?;
+    let mapping = Mapping::at_start(config, &mut start, text).map_err(BootError::Mapping)?;
+    Ok((mapping, Some(start)))
+}
+
+/// Reads again what another engine has accepted since. True if there was something.
+pub(super) fn catch_up(prepared: &mut Preparation) -> Result<bool, BootError> {
+    let Preparation { config, assembly, journal, .. } = prepared;
+    if journal.as_ref().is_none_or(Start::is_current) {
+        return Ok(false);
+    }
+    let (mapping, start) = read(config)?;
+    mapping.prepare(&mut assembly.writer).map_err(BootError::Mapping)?.commit();
+    *journal = start;
+    Ok(true)
+}
+
+/// Commits a change set and puts it on its way to the disk. There is room for it, or it is refused.
+pub(super) fn keep(
+    journal: Option<&mut Journal>,
+    prepared: Prepared<'_>,
+    commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
+) -> Result<Change, Refused> {
+    let Some(journal) = journal else { return commit(prepared).map_err(Refused::Host) };
+    let text = journal::record_of(&prepared);
+    let room = journal.reserve(&text).map_err(Refused::NotKept)?;
+    let change = commit(prepared).map_err(Refused::Host)?;
+    journal.append(room, text, change.generation);
+    Ok(change)
+}
+
+/// A listing of the mapping for a new journal.
+enum Listing {
+    /// None before this time.
+    None(Instant),
+    /// Goes on at this place.
+    At(u32),
+    /// The keeper has it all, and had ended that many before.
+    Ending(u64),
+}
+
+/// When there is something to do next.
+enum Next {
+    Now,
+    News,
+    NewsOrPatience,
+    /// The journal was closed: another engine takes over, or has failed to.
+    Reopened,
+}
+
+impl Appliance {
+    /// Puts on disk what waits for it, and leaves the journal to another engine.
+    pub(super) fn close_journal(&self) -> Option<Closed> {
+        self.control().journal.take().map(Journal::close)
+    }
+
+    /// Goes on with the journal: the other engine has failed.
+    pub(super) fn reopen_journal(&self, closed: Option<Closed>) {
+        self.control().journal = closed.map(Closed::reopen);
+    }
+
+    /// Answers for change sets that have reached the disk, takes back those that have not, and has the journal replaced
+    /// when that is due. Never completes.
+    pub(super) async fn keep_journal(self: Arc<Appliance>) {
+        let Some(mut news) = self.control().journal.as_ref().map(Journal::news) else { return };
+        let mut listing = Listing::None(Instant::now());
+        loop {
+            match self.keep_on(&mut listing, &news) {
+                Next::Now => tokio::task::yield_now().await,
+                Next::News => news.wait().await,
+                Next::NewsOrPatience => _ = tokio::time::timeout(PATIENCE, news.wait()).await,
+                Next::Reopened => {
+                    tokio::time::sleep(PATIENCE).await;
+                    match self.control().journal.as_ref().map(Journal::news) {
+                        Some(reopened) => news = reopened,
+                        None => continue,
+                    }
+                }
+            }
+        }
+    }
+
+    fn keep_on(&self, listing: &mut Listing, news: &News) -> Next {
+        let mut control = self.control();
+        let Some(journal) = control.journal.as_mut().filter(|_| !news.is_over()) else {
+            *listing = Listing::None(Instant::now());
+            return Next::Reopened;
+        };
+        let failed = journal.settle();
+        if let Some(failed) = failed {
+            self.take_back(&mut control, failed);
+        }
+        let Some(journal) = control.journal.as_mut() else { return Next::Reopened };
+        match *listing {
+            Listing::None(from) if journal.is_due() => {
+                if Instant::now() < from {
+                    return Next::NewsOrPatience;
+                }
+                journal.begin_snapshot();
+                *listing = Listing::At(0);
+                Next::Now
+            }
+            Listing::None(_) => Next::News,
+            Listing::At(_) if journal.is_choked() => Next::News,
+            Listing::At(place) => {
+                let guard = table::pin();
+                let view = self.tables.names.view(&guard);
+                let (bindings, next) = view.some_bindings(place, AT_A_TIME);
+                journal.piece(record::listed(bindings.filter_map(|binding| view.spec(binding))));
+                *listing = match next {
+                    Some(next) => Listing::At(next),
+                    None => {
+                        let before = journal.snapshots();
+                        journal.end_snapshot(view.generation());
+                        Listing::Ending(before)
+                    }
+                };
+                Next::Now
+            }
+            Listing::Ending(before) if journal.snapshots() == before => Next::News,
+            Listing::Ending(_) => {
+                // Still due: it has failed.
+                let rest = if journal.is_due() { PATIENCE } else { Duration::ZERO };
+                *listing = Listing::None(Instant::now() + rest);
+                Next::Now
+            }
+        }
+    }
+
+    /// The disk has failed: the mapping becomes again what is on it.
+    fn take_back(&self, control: &mut Control, failed: Failed) {
+        let Undo { puts, deletes } = Undo::of(failed.texts());
+        let (sets, bindings) = (failed.texts().count(), puts.len() + deletes.len());
+        tracing::error!(sets, bindings, "change sets are taken back: {}", failed.why());
+        let Control { writer, ports, .. } = control;
+        // Names go back to those who had them until a moment ago: they need no rest.
+        let outcome = writer.prepare(&puts, &deletes).map_err(Refused::Clashes).and_then(|prepared| {
+            let commit = |prepared: Prepared<'_>| self.put_in_force(prepared, ports, true).map_err(Refused::Host);
+            commit_noted(prepared, &self.history, commit)
+        });
+        if let Err(why) = outcome {
+            tracing::error!("change sets that are not on disk stay in force: {why}");
+        }
+        failed.answer();
+    }
+}

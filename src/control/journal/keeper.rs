@@ -1,0 +1,337 @@
+//! The thread that writes: one frame and one fsync for all that waits.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+
+use tokio::sync::{oneshot, watch};
+
+use super::{Disk, FileMark, Outcome, Progress, ROOM, Shared, frame, lock, make_room, new_id, record};
+
+/// Text that a frame grows to, if there is as much.
+const MOST_FRAME: usize = 4 << 20;
+
+/// What the keeper is told. It does all in the order in which it was told.
+pub(super) enum Order {
+    /// A change set, for which `room` was reserved.
+    Append { number: u64, generation: u64, text: Arc<str>, room: u64 },
+    /// A new file is begun. From here on change sets go into both.
+    Begin,
+    /// A part of the listing, for the new file.
+    Piece(String),
+    /// The listing is complete: the new file takes the place of the old one.
+    End(String),
+    /// The journal goes out from another mapping file: the old one is removed.
+    Rebase(FileMark, oneshot::Sender<Outcome>),
+    #[cfg(test)]
+    FailNext,
+}
+
+pub(super) struct Keeper {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    progress: watch::Sender<Progress>,
+    /// The file that is to take the place of the present one.
+    next: Option<NextFile>,
+    #[cfg(test)]
+    fails_next: bool,
+}
+
+/// A file that is not yet the journal.
+struct NextFile {
+    path: PathBuf,
+    file: File,
+    id: u64,
+    seq: u64,
+    tail: u64,
+    text: Vec<u8>,
+}
+
+/// Change sets that go to the disk together.
+#[derive(Default)]
+struct Group {
+    text: Vec<u8>,
+    change_sets: u64,
+    /// The number and the generation of the latest.
+    latest: u64,
+    generation: u64,
+    room: u64,
+}
+
+impl Keeper {
+    pub fn new(path: &Path, shared: Arc<Shared>, progress: watch::Sender<Progress>) -> Keeper {
+        Keeper {
+            path: path.to_owned(),
+            shared,
+            progress,
+            next: None,
+            #[cfg(test)]
+            fails_next: false,
+        }
+    }
+
+    /// Does what it is told until nobody can tell it anything any more.
+    pub fn run(mut self, orders: &mpsc::Receiver<Order>) {
+        let mut group = Group::default();
+        while let Ok(first) = orders.recv() {
+            let mut order = Some(first);
+            while let Some(now) = order {
+                match now {
+                    Order::Append { number, generation, text, room } => {
+                        group.text.extend_from_slice(text.as_bytes());
+                        group.change_sets += 1;
+                        (group.latest, group.generation) = (number, generation);
+                        group.room += room;
+                    }
+                    other => {
+                        self.write(&mut group);
+                        self.obey(other);
+                    }
+                }
+                order = if group.text.len() < MOST_FRAME { orders.try_recv().ok() } else { None };
+            }
+            self.write(&mut group);
+        }
+        self.give_up_next();
+        self.give_back_room();
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Append { .. } => {}
+            Order::Begin => {
+                self.give_up_next();
+                self.next = self.noted(|keeper| NextFile::begin(&keeper.path, keeper.shared.disk().base));
+            }
+            Order::Piece(text) => {
+                self.push_next(text.as_bytes());
+                self.progress.send_modify(|progress| progress.pieces += 1);
+            }
+            Order::End(text) => {
+                self.push_next(text.as_bytes());
+                if let Some(next) = self.next.take() {
+                    let new = next.path.clone();
+                    if self.noted(|keeper| keeper.replace_by(next)).is_none() {
+                        let _ = fs::remove_file(new);
+                    }
+                }
+                self.progress.send_modify(|progress| progress.snapshots += 1);
+            }
+            Order::Rebase(base, answer) => {
+                self.give_up_next();
+                let removed = self.rebase(base).map_err(|err| self.note(&err));
+                let _ = answer.send(removed);
+            }
+            #[cfg(test)]
+            Order::FailNext => self.fails_next = true,
+        }
+    }
+
+    /// Writes the group as one frame, and syncs it.
+    fn write(&mut self, group: &mut Group) {
+        let Group { text, change_sets, latest, generation, room } = std::mem::take(group);
+        if text.is_empty() {
+            return;
+        }
+        self.push_next(&text);
+        // What comes behind a failure is taken back with it.
+        if self.shared.disk().broken.is_some() {
+            self.shared.disk().queued -= room;
+            return;
+        }
+        let outcome = self.append(&text);
+        self.shared.disk().queued -= room;
+        match outcome {
+            Ok(()) => {
+                let mut disk = self.shared.disk();
+                disk.generation = generation;
+                disk.change_sets += change_sets;
+                drop(disk);
+                self.progress.send_modify(|progress| progress.durable = latest);
+            }
+            Err(err) => {
+                let why = self.note(&err);
+                self.give_up_next();
+                self.shared.disk().broken = Some(why);
+                self.progress.send_modify(|progress| progress.failures += 1);
+            }
+        }
+    }
+
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        let (file, id, seq, tail, base) = {
+            let mut disk = self.shared.disk();
+            // Removed by a reload after room was reserved.
+            let file = disk.file.clone().map_or_else(|| disk.open_file(&self.path), Ok)?;
+            (file, disk.id, disk.next_seq, disk.tail, disk.base)
+        };
+        let (mut bytes, mut frames) = (Vec::with_capacity(text.len() + 256), 0);
+        if tail == 0 {
+            bytes.extend_from_slice(frame::preamble(id).as_bytes());
+            frame::put(&mut bytes, id, seq, record::base(base).as_bytes());
+            frames += 1;
+        }
+        frame::put(&mut bytes, id, seq + frames, text);
+        frames += 1;
+        let written = self.write_and_sync(&file, &bytes, tail);
+        if written.is_err() {
+            // What was refused must not be found at the next start.
+            let _ = file.set_len(tail).and_then(|()| file.sync_all());
+            self.shared.disk().room = tail;
+            return written;
+        }
+        if tail == 0 {
+            sync_directory(&self.path)?;
+        }
+        let mut disk = self.shared.disk();
+        disk.tail = tail + bytes.len() as u64;
+        disk.next_seq = seq + frames;
+        Ok(())
+    }
+
+    fn write_and_sync(&mut self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        #[cfg(test)]
+        if std::mem::take(&mut self.fails_next) {
+            return Err(io::Error::other("the disk failed"));
+        }
+        file.write_all_at(bytes, at)?;
+        file.sync_data()
+    }
+
+    /// Puts a complete file in the place of the present one.
+    fn replace_by(&mut self, mut next: NextFile) -> io::Result<()> {
+        next.flush()?;
+        // Room for what was promised in the present one.
+        let mut disk = self.shared.disk();
+        let headroom = disk.queued + ROOM;
+        drop(disk);
+        make_room(&next.file, next.tail, headroom)?;
+        next.file.sync_all()?;
+        fs::rename(&next.path, &self.path)?;
+        sync_directory(&self.path)?;
+        disk = self.shared.disk();
+        *disk = Disk {
+            file: Some(Arc::new(next.file)),
+            resume: None,
+            complete: true,
+            id: next.id,
+            next_seq: next.seq,
+            tail: next.tail,
+            room: next.tail + headroom,
+            snapshot_bytes: next.tail,
+            change_sets: 0,
+            broken: None,
+            base: disk.base,
+            queued: disk.queued,
+            generation: disk.generation,
+            last_error: disk.last_error.take(),
+        };
+        Ok(())
+    }
+
+    fn rebase(&mut self, base: FileMark) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            removed => {
+                removed?;
+                sync_directory(&self.path)?;
+            }
+        }
+        let mut disk = self.shared.disk();
+        *disk = Disk {
+            queued: disk.queued,
+            generation: disk.generation,
+            last_error: disk.last_error.take(),
+            ..Disk::empty(base)
+        };
+        Ok(())
+    }
+
+    fn push_next(&mut self, text: &[u8]) {
+        let Some(mut next) = self.next.take() else { return };
+        match next.push(text) {
+            Ok(()) => self.next = Some(next),
+            Err(err) => {
+                let _ = fs::remove_file(&next.path);
+                self.note(&err);
+            }
+        }
+    }
+
+    fn give_up_next(&mut self) {
+        if let Some(next) = self.next.take() {
+            let _ = fs::remove_file(next.path);
+        }
+    }
+
+    /// A file that is closed well is as long as what is in it.
+    fn give_back_room(&self) {
+        let disk = self.shared.disk();
+        if let Some(file) = &disk.file
+            && disk.broken.is_none()
+        {
+            let _ = file.set_len(disk.tail).and_then(|()| file.sync_all());
+        }
+    }
+
+    fn noted<T>(&mut self, what: impl FnOnce(&mut Keeper) -> io::Result<T>) -> Option<T> {
+        what(self).map_err(|err| self.note(&err)).ok()
+    }
+
+    fn note(&self, err: &io::Error) -> Arc<str> {
+        let why: Arc<str> = format!("the journal {}: {err}", self.path.display()).into();
+        tracing::error!("{why}");
+        self.shared.disk().last_error = Some(Arc::clone(&why));
+        why
+    }
+}
+
+impl NextFile {
+    fn begin(journal: &Path, base: FileMark) -> io::Result<NextFile> {
+        let mut name = journal.as_os_str().to_owned();
+        name.push(".new");
+        let path = PathBuf::from(name);
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let file = File::options().write(true).create(true).truncate(false).open(&path)?;
+        lock(&file)?;
+        file.set_len(0)?;
+        let id = new_id();
+        let mut next = NextFile { path, file, id, seq: 1, tail: 0, text: Vec::new() };
+        next.write(frame::preamble(id).as_bytes())?;
+        next.text.extend_from_slice(record::base(base).as_bytes());
+        next.flush()?;
+        Ok(next)
+    }
+
+    fn push(&mut self, text: &[u8]) -> io::Result<()> {
+        self.text.extend_from_slice(text);
+        if self.text.len() < MOST_FRAME { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        let mut bytes = Vec::with_capacity(self.text.len() + frame::HEADER);
+        frame::put(&mut bytes, self.id, self.seq, &self.text);
+        self.text.clear();
+        self.seq += 1;
+        self.write(&bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.tail)?;
+        self.tail += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// Makes a file's name as lasting as the file (fsync(2)).
+pub(super) fn sync_directory(file: &Path) -> io::Result<()> {
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}

@@ -1,0 +1,117 @@
+//! What a journal's bytes say of the mapping. Pure functions.
+
+use std::collections::HashMap;
+
+use super::frame::{self, End};
+use super::record::{self, FileMark, Line};
+use crate::naming::{BindingKey, BindingSpec, Located, Words};
+
+/// What is good in a journal.
+#[derive(Debug)]
+pub struct Recovered {
+    pub id: u64,
+    /// The mapping file that it went out from; none, if not even that is good.
+    pub base: Option<FileMark>,
+    /// It holds the whole mapping.
+    pub complete: bool,
+    /// Change sets, those before the listing was complete included.
+    pub change_sets: u64,
+    /// The latest.
+    pub generation: u64,
+    /// When the latest was accepted, in milliseconds since 1970.
+    pub last_change_ms: u64,
+    /// Frames that are good.
+    pub frames: u64,
+    /// Where the last of them ends.
+    pub good: usize,
+    pub end: End,
+    listed: Vec<Located<BindingSpec>>,
+    /// What changes have made of bindings: none, where one is gone.
+    touched: HashMap<BindingKey, Option<BindingSpec>>,
+}
+
+/// Reads a journal. A frame that is whole but says what this version does not know counts as corrupt.
+#[must_use]
+pub fn recover(bytes: &[u8]) -> Recovered {
+    let frames = frame::find(bytes);
+    let mut recovered = Recovered {
+        id: frames.id,
+        base: None,
+        complete: false,
+        change_sets: 0,
+        generation: 0,
+        last_change_ms: 0,
+        frames: 0,
+        good: frames.good,
+        end: frames.end,
+        listed: Vec::new(),
+        touched: HashMap::new(),
+    };
+    let mut words = Words::default();
+    for text in frames.texts {
+        // Whole frames only: nothing of one that can't be read.
+        let Some(lines) = lines(&bytes[text.clone()], &mut words) else {
+            recovered.good = text.start - frame::HEADER;
+            recovered.end = End::Corrupt;
+            break;
+        };
+        recovered.frames += 1;
+        lines.into_iter().for_each(|line| recovered.take(line));
+    }
+    recovered
+}
+
+fn lines(text: &[u8], words: &mut Words) -> Option<Vec<Line>> {
+    let text = text.strip_suffix(b"\n")?;
+    text.split(|&byte| byte == b'\n').map(|line| record::read(line, words)).collect()
+}
+
+impl Recovered {
+    /// It lists bindings and not all of them: nobody may take it for the mapping.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        !self.complete && !self.listed.is_empty()
+    }
+
+    /// The whole mapping. A journal that is not complete goes out from the bindings of its mapping file.
+    /// It is taken out.
+    #[must_use]
+    pub fn take_mapping(&mut self, base: Vec<Located<BindingSpec>>) -> Vec<Located<BindingSpec>> {
+        let mut listed = if self.complete { std::mem::take(&mut self.listed) } else { base };
+        let touched = std::mem::take(&mut self.touched);
+        if !touched.is_empty() {
+            listed.retain(|binding| !touched.contains_key(&binding.value.exact_key()));
+            listed.extend(touched.into_values().flatten().map(|value| Located { line: 0, value }));
+        }
+        listed
+    }
+
+    fn take(&mut self, line: Line) {
+        match line {
+            Line::Base(mark) => self.base = Some(mark),
+            Line::Listed(binding) => {
+                // Nothing is looked up in most listings: no change came between.
+                let known = if self.touched.is_empty() { None } else { self.touched.get_mut(&binding.exact_key()) };
+                match known {
+                    Some(known) => *known = Some(binding),
+                    None => self.listed.push(Located { line: 0, value: binding }),
+                }
+            }
+            Line::Complete { generation, last_change_ms } => {
+                self.complete = true;
+                self.note(generation, last_change_ms);
+            }
+            Line::Change { generation, at_ms } => {
+                self.change_sets += 1;
+                self.note(generation, at_ms);
+            }
+            Line::Gone(binding) => _ = self.touched.insert(binding.exact_key(), None),
+            Line::Put(binding) => _ = self.touched.insert(binding.exact_key(), Some(binding)),
+        }
+    }
+
+    fn note(&mut self, generation: u64, at_ms: u64) {
+        self.generation = generation;
+        self.last_change_ms = self.last_change_ms.max(at_ms);
+    }
+}
