@@ -163,6 +163,7 @@ fn a_damaged_journal_is_named_and_set_aside() {
     let mut lab = Lab::running();
     let _web = Greeter::start(lab.at("web"), "web", 80);
     let mut old = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut old);
     let (socket, journal) = (lab.engine(1).socket(), lab.dir().join("s1/journal"));
     let change = |n| assert_eq!(post_once(&socket, &pair(n, 0)).0, 200);
     let named = |lab: &Lab, what: &str| {
@@ -276,7 +277,8 @@ fn a_full_disk_refuses_and_applies_nothing() {
     let (mut taken, mut refused) = (0, None);
     while refused.is_none() {
         let before = generation(&mut lab);
-        match post_once(&socket, &pair(2 + taken % 40, taken)) {
+        let many: Vec<Value> = (10..210).map(|n| service(n, 80, 20_480 + n * 2 + taken % 2)).collect();
+        match post_once(&socket, &json!({ "put": many })) {
             (200, _) => taken += 1,
             (503, problem) => {
                 assert_eq!(generation(&mut lab), before, "nothing was applied");
@@ -294,9 +296,64 @@ fn a_full_disk_refuses_and_applies_nothing() {
     lab.engine(1).start();
     assert_eq!(listing(&socket).len(), was, "nothing that was accepted is lost");
 
+    drop(full);
     fs::remove_file(fill).expect("room");
     until("there is room again", SOON, || (post_once(&socket, &pair(99, 0)).0 == 200).then_some(()));
     println!("{taken} change sets were accepted on the full disk, in room that was reserved");
     lab.engine(1).stop();
     drop(small);
+}
+
+/// How long it takes to keep many bindings and to start with them. `SIXWAY_BINDINGS` says how many: a million takes a
+/// release build (`SIXWAY=target/release/sixway`) to be a fair figure.
+#[test]
+fn a_start_with_many_bindings() {
+    let many: usize = std::env::var("SIXWAY_BINDINGS").map_or(20_000, |number| number.parse().expect("a number"));
+    let mut lab = Lab::running();
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut old = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
+    greeting(&mut old);
+    let socket = lab.engine(1).socket();
+    let file = lab.dir().join("many");
+    let line = |n: usize| {
+        let (server, ip) = (n / 30_000, Ipv4Addr::from_bits(0x0a10_0000 + n as u32));
+        format!("blue tcp - 192.168.52.{server}:{} 02:42:0a:10:00:01 {ip}:80\n", 20_480 + n % 30_000)
+    };
+    fs::write(&file, lab.mapping().to_owned() + &(0..many).map(line).collect::<String>()).expect("a file");
+    let began = Instant::now();
+    let load = ["map", "--socket", socket.to_str().expect("a path"), "load", file.to_str().expect("a path")];
+    run(&binary(), &load);
+    println!("load of {many} bindings, from file to packets and disk: {:.2?}", began.elapsed());
+    let began = Instant::now();
+    let patience = SOON + Duration::from_secs(60);
+    until("the whole mapping is in the journal", patience, || {
+        (lab.engine(1).get("/v1/status")["journal"]["complete"] == true).then_some(())
+    });
+    println!("snapshot: {:.2?} more; {}", began.elapsed(), lab.engine(1).get("/v1/status")["journal"]);
+    for death in 0..3 {
+        lab.engine(1).kill();
+        let began = lab.engine(1).spawn();
+        until("the engine answers", patience, || UnixStream::connect(&socket).ok());
+        lab.engine(1).wait_until_ready();
+        println!("start from the journal, to the first answer: {:.2?}", began.elapsed());
+        assert_eq!(lab.engine(1).get("/v1/status")["bindings"], many + 14);
+        assert_eq!(post_once(&socket, &pair(1, death)).0, 200);
+        let key = |port: u16| {
+            json!({
+                "network": "blue", "proto": "tcp",
+                "container": {"mac": "02:42:0a:10:00:02", "ip": "10.9.0.2", "port": port},
+            })
+        };
+        let undo = json!({"delete": [key(80), key(81)]});
+        assert_eq!(post_once(&socket, &undo).0, 200);
+        says_back(&mut old, b"and now?").expect("the old connection has noticed nothing");
+    }
+    let path = lab.dir().join("s1/mapping.sixway");
+    let from_file = fs::read_to_string(&file).expect("a file");
+    lab.engine(1).kill();
+    fs::write(path, from_file).expect("the mapping file");
+    let began = lab.engine(1).spawn();
+    until("the engine answers", patience, || UnixStream::connect(&socket).ok());
+    lab.engine(1).wait_until_ready();
+    println!("the same from the mapping file: {:.2?}", began.elapsed());
 }

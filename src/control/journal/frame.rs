@@ -111,9 +111,10 @@ fn later(id: u64, bytes: &[u8], seq: u64) -> bool {
     (1..bytes.len()).any(|at| frame(id, &bytes[at..]).is_some_and(|(found, _)| found > seq))
 }
 
-/// Whether there is what looks like a frame of whatever file.
+/// Whether there is what looks like a frame of whatever file, behind its first.
 fn has_frames(bytes: &[u8]) -> bool {
-    (0..bytes.len()).any(|at| header(&bytes[at..]).is_some_and(|(_, len, _)| bytes.len() - at >= HEADER + len))
+    let looks_so = |at| header(&bytes[at..]).is_some_and(|(seq, len, _)| seq > 1 && bytes.len() - at >= HEADER + len);
+    (0..bytes.len()).any(looks_so)
 }
 
 /// Nothing but reserved room.

@@ -118,6 +118,7 @@ impl Start {
             return format!("no journal {journal}: the mapping is that of {mapping}");
         };
         let Recovered { change_sets, good, end, .. } = recovered;
+        let sets = if *change_sets == 1 { "1 change set".to_owned() } else { format!("{change_sets} change sets") };
         let damage = match end {
             End::Clean => String::new(),
             End::Torn => format!(" (its last {} bytes, from {good} on, are no whole frame)", torn.len()),
@@ -126,10 +127,10 @@ impl Start {
         match choice {
             Choice::Nothing => format!("nothing in the journal {journal}{damage}: the mapping is that of {mapping}"),
             Choice::Journal => {
-                format!("the journal {journal}{damage} is loaded: {change_sets} change sets, newer than {mapping}")
+                format!("the journal {journal}{damage} is loaded: {sets}, newer than {mapping}")
             }
             Choice::JournalOverEdit => format!(
-                "the journal {journal}{damage} is loaded: {change_sets} change sets; {mapping} was edited before the latest of them and is NOT loaded: SIGHUP loads it"
+                "the journal {journal}{damage} is loaded: {sets}; {mapping} was edited before the latest of them and is NOT loaded: SIGHUP loads it"
             ),
             Choice::File => format!(
                 "{mapping} was edited after the latest change in the journal {journal}{damage}, which is NOT loaded"

@@ -491,3 +491,14 @@ fn two_engines_do_not_share_a_journal() {
     let refused = other.put(web(2, 20_482)).expect_err("it has read another");
     assert!(refused.contains("another engine has written it"), "{refused}");
 }
+
+/// The very first write was torn, and what was to follow is reserved room.
+#[test]
+fn a_torn_first_frame_is_no_damage() {
+    let records = records(&[vec![(0, Some(20_480))]]);
+    let (mut bytes, ends) = file(&records);
+    bytes.truncate(ends[0] - 3);
+    bytes.extend([0; 64]);
+    let recovered = recover(&bytes);
+    assert_eq!((recovered.end, recovered.frames, recovered.good), (End::Torn, 0, PREAMBLE));
+}
