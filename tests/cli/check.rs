@@ -95,3 +95,35 @@ fn bad_usage_is_not_a_no() {
         assert!(!refused.stderr.is_empty(), "{usage:?}");
     }
 }
+
+/// What the control socket has accepted is told of, and held against the configuration.
+#[test]
+fn a_journal_is_told_of() {
+    use sixway::control::journal::{FileMark, frame, record};
+    let directory = Directory::new("check-journal");
+    let config = directory.write("host.toml", &(HOST.to_owned() + "[control]\njournal = \"kept\"\n"));
+    let mapping = "blue tcp - 192.168.50.1:20480 - 10.1.0.2:80\n";
+    directory.write("mapping.sixway", mapping);
+    let check = || sixway(&["check", "--config", &config, "--json"]);
+    let answer = |stdout: &str| serde_json::from_str::<Value>(stdout).unwrap();
+    let none = answer(&check().stdout);
+    assert_eq!((&none["journal"]["loaded"], &none["journal"]["detail"]), (&Value::Bool(false), &Value::Null), "{none}");
+
+    let journal = |network: &str| {
+        let mut bytes = frame::preamble(7).into_bytes();
+        frame::put(&mut bytes, 7, 1, record::base(FileMark::of(mapping.as_bytes())).as_bytes());
+        let change = format!("@ 2 1790000000000\n+ {network} tcp - 192.168.50.1:20481 - 10.1.0.3:80\n");
+        frame::put(&mut bytes, 7, 2, change.as_bytes());
+        std::fs::write(directory.path("kept"), bytes).unwrap();
+    };
+    journal("blue");
+    let found = answer(&check().stdout);
+    assert_eq!((&found["bindings"], &found["journal"]["bindings"]), (&Value::from(1), &Value::from(2)), "{found}");
+    let text = sixway(&["check", "--config", &config]).stdout;
+    assert!(text.contains("kept is loaded: 1 change set, newer than") && text.contains("2 bindings"), "{text}");
+
+    journal("grey");
+    let refused = check();
+    assert_eq!(refused.code, 1);
+    assert!(refused.stdout.contains("kept") && refused.stdout.contains("grey tcp"), "{}", refused.stdout);
+}

@@ -237,3 +237,17 @@ fn columns_count_characters() {
         parse("[server]\nip = \"10.0.0.1\"\nports = \"1-2\"\nmapping = \"m\"\n\"ü\" = 1\nx = 2\n").unwrap_err();
     assert!(mistakes[0].contains(":5:1: unknown key `ü`"), "{mistakes:?}");
 }
+
+#[test]
+fn the_journal_has_its_place() {
+    let server: Ip = "192.168.50.1".parse().unwrap();
+    let of = |line: &str| {
+        let text = DESIGN.replace("read_group = \"adm\"", line);
+        Config::parse(Path::new("/etc/sixway/host.toml"), &text).map(|config| config.control.journal_file(server))
+    };
+    assert_eq!(of(""), Ok(Some("/var/lib/sixway/192.168.50.1.journal".into())));
+    assert_eq!(of("journal = \"kept\""), Ok(Some("/etc/sixway/kept".into())));
+    assert_eq!(of("journal = \"none\""), Ok(None));
+    let mistakes = of("journal = \"kept/\"").unwrap_err();
+    assert!(mistakes[0].message.contains("`journal` is a file"), "{mistakes:?}");
+}

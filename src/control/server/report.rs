@@ -69,7 +69,7 @@ pub struct Status {
     /// Wire names that rest because their owner changed.
     pub quarantine: Vec<Quarantined>,
     /// Where accepted change sets are kept; none, if they are not.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<JournalReport>,
 }
 
