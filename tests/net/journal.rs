@@ -412,3 +412,31 @@ fn takeovers_amid_changes_lose_none() {
     known.insert(240, (0, 0));
     assert_nothing_is_lost(&socket, &known);
 }
+
+/// How many change sets a second reach the disk: of one client, which waits for each, and of many, who share its syncs.
+#[test]
+fn clients_share_the_syncs_of_the_disk() {
+    const EACH: usize = 100;
+    let mut lab = Lab::running();
+    let socket = lab.engine(1).socket();
+    for clients in [1, 8, 64] {
+        let began = Instant::now();
+        let threads: Vec<_> = (0..clients)
+            .map(|client| {
+                let socket = socket.clone();
+                std::thread::spawn(move || {
+                    let mut stream = UnixStream::connect(&socket).expect("the control socket");
+                    for version in 0..EACH {
+                        let (status, body) = post(&mut stream, &pair(client, version)).expect("an answer");
+                        assert_eq!(status, 200, "{body}");
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("no answer but 200"));
+        let rate = (clients * EACH) as f64 / began.elapsed().as_secs_f64();
+        println!("{clients} clients: {rate:.0} change sets a second are on disk");
+    }
+    let kept = lab.engine(1).get("/v1/status")["journal"].clone();
+    assert!(kept["last_error"].is_null(), "{kept}");
+}
