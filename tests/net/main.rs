@@ -14,6 +14,7 @@ mod ground;
 mod holder;
 mod live;
 mod load;
+mod neighbours;
 mod outside;
 mod refusals;
 mod reload;
