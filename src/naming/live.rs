@@ -8,7 +8,7 @@ use crate::table::{Guard, Table, Timeline, Writer};
 use crate::units::{Ip, NetworkId, PortRange};
 
 use super::network::Networks;
-use super::record::{Binding, Container, ContainerId, Group, PublicIp, Server};
+use super::record::{Binding, Container, ContainerId, Group, Illness, PublicIp, Server};
 use super::sizes::Sizes;
 use super::view::View;
 use super::writer::NamesWriter;
@@ -23,6 +23,7 @@ pub struct Names {
     pub(super) servers: Arc<Table<Server, 1>>,
     pub(super) public_ips: Arc<Table<PublicIp, 1>>,
     pub(super) groups: Arc<Table<Group, 1>>,
+    pub(super) illnesses: Arc<Table<Illness, 1>>,
     pub(super) wire_sizes: Sizes,
     pub(super) inside_sizes: Sizes,
     networks: Arc<Networks>,
@@ -51,6 +52,7 @@ impl Names {
             servers: writer.table(),
             public_ips: writer.table(),
             groups: writer.table(),
+            illnesses: writer.table(),
             wire_sizes: Sizes::new(),
             inside_sizes: Sizes::new(),
             network_names: networks.iter().map(|(_, network)| network.name.as_str().into()).collect(),
@@ -127,5 +129,6 @@ impl Names {
             + self.servers.memory_bytes()
             + self.public_ips.memory_bytes()
             + self.groups.memory_bytes()
+            + self.illnesses.memory_bytes()
     }
 }

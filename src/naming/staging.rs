@@ -9,6 +9,7 @@ use crate::table::{Handle, Writer};
 use crate::units::{Ip, Mac, NetworkId, PortRange};
 
 use super::change::{Clash, Located, Rule, Wanted};
+use super::health::{Health, HealthReport};
 use super::hash::{inside_hash, ip_hash, mix, pair_hash, text_hash, wire_hash};
 use super::live::Names;
 use super::placed::Placed;
@@ -30,6 +31,8 @@ pub(super) struct Staged {
     pub(super) touched: Vec<(Ip, Protocol, PortRange)>,
     /// By how much the number of active bindings of a container changes.
     pub(super) active: Vec<(Handle, i32)>,
+    /// The same of its unhealthy bindings.
+    pub(super) unhealthy: Vec<(Handle, i32)>,
     /// The same of its bindings to our own ServerIPs.
     pub(super) local: Vec<(Handle, i32)>,
     /// Public names that a binding gains or loses.
@@ -38,6 +41,8 @@ pub(super) struct Staged {
     pub(super) gone: Vec<Handle>,
     /// Positions of the puts that are new, or in the place of another.
     pub(super) put: Vec<u32>,
+    /// What is known of bindings from now on.
+    pub(super) health: Vec<HealthReport>,
     /// Replicas that have left their service.
     pub(super) replicas_gone: Vec<ReplicaId>,
     /// References counted so far, to be taken back if nothing comes of it.
@@ -110,6 +115,8 @@ struct Draft {
     put: u32,
     network: NetworkId,
     log2: u8,
+    /// What was known of the binding that it replaces.
+    health: Health,
 }
 
 impl<'w> Staging<'w> {
@@ -154,7 +161,7 @@ impl<'w> Staging<'w> {
             let spec = &self.puts[put].value;
             let Some(network) = self.admit(put) else { continue };
             let (base, log2) = spec.inside.base_and_log2();
-            let draft = Draft { put: put as u32, network, log2 };
+            let mut draft = Draft { put: put as u32, network, log2, health: Health::Unknown };
             let who = Who { network, proto: spec.proto, mac: spec.mac, ip: spec.ip, id: spec.id.as_deref() };
             let exact = self.find_ports(who, (base, log2, spec.is_block()));
             let found = match exact {
@@ -172,11 +179,31 @@ impl<'w> Staging<'w> {
             } else if self.is_unchanged(handle, spec) {
                 self.place(handle, put);
             } else {
+                draft.health = self.health_where_it_is(handle, spec);
                 self.retire(handle);
                 self.drafts.push(draft);
                 self.staged.gone.push(handle);
                 self.staged.put.push(put as u32);
                 self.staged.replaced += 1;
+            }
+        }
+    }
+
+    /// Notes what is known of these bindings from now on.
+    pub(super) fn judge(&mut self, reports: &[Located<HealthReport>]) {
+        for Located { line, value: report } in reports {
+            match self.find_key(&report.binding) {
+                Ok(handle) => {
+                    let Some(flags) = self.binding(handle).map(|binding| binding.flags) else { continue };
+                    if flags.health() != report.state {
+                        self.set_flags(handle, flags.with_health(report.state));
+                        self.staged.health.push(report.clone());
+                    }
+                }
+                Err((rule, message)) => {
+                    let binding = Located { line: *line, value: Wanted::Health(report.clone()) };
+                    self.clashes.push(Clash { rule, part: rule.part(), binding, other: None, message });
+                }
             }
         }
     }
@@ -212,6 +239,7 @@ impl<'w> Staging<'w> {
             return;
         }
         self.make_groups();
+        self.count_unhealthy();
         for at in 0..self.staged.counts.len() {
             let (counted, handle, by) = self.staged.counts[at];
             let count = counted.of(handle, self.names, self.writer);
@@ -291,6 +319,7 @@ impl<'w> Staging<'w> {
         ] {
             flags.0 |= if set { flag } else { 0 };
         }
+        let flags = flags.with_health(draft.health);
         let mut binding = Binding {
             ip: spec.ip,
             server,
@@ -365,6 +394,9 @@ impl<'w> Staging<'w> {
         if binding.is_active() {
             self.staged.active.push((binding.container, by));
         }
+        if binding.is_unhealthy() {
+            self.staged.unhealthy.push((binding.container, by));
+        }
         if let Some(server) = self.names.servers.get_staged(binding.server, self.writer)
             && server.local
         {
@@ -417,6 +449,15 @@ impl<'w> Staging<'w> {
         let server = names.servers.get_staged(binding.server, self.writer)?;
         let public = names.public_ips.get_staged(binding.public_ip, self.writer).filter(|_| binding.is_public());
         Some(super::describe::spec_of(names, binding, server, container, public.map(|public| public.ip)))
+    }
+
+    /// What is known of a binding, if it stays on its server.
+    fn health_where_it_is(&self, handle: Handle, spec: &BindingSpec) -> Health {
+        let known = self.binding(handle).and_then(|binding| {
+            let server = self.names.servers.get_staged(binding.server, self.writer)?;
+            (server.ip == spec.server_ip).then(|| binding.health())
+        });
+        known.unwrap_or_default()
     }
 
     fn is_unchanged(&self, handle: Handle, spec: &BindingSpec) -> bool {

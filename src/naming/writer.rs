@@ -8,6 +8,7 @@ use crate::table::{Handle, Writer};
 use crate::units::Ip;
 
 use super::change::{Change, Clash, Located};
+use super::health::HealthReport;
 use super::live::Names;
 use super::prepared::Prepared;
 use super::record::Server;
@@ -80,10 +81,25 @@ impl NamesWriter {
         puts: &'w [Located<BindingSpec>],
         deletes: &[Located<BindingKey>],
     ) -> Result<Prepared<'w>, Vec<Clash>> {
+        self.prepare_with_health(puts, deletes, &[])
+    }
+
+    /// As [`NamesWriter::prepare`], and then notes what is known of the health of bindings, those of the change set
+    /// included.
+    ///
+    /// # Errors
+    /// The same, and reports about bindings that are not there.
+    pub fn prepare_with_health<'w>(
+        &'w mut self,
+        puts: &'w [Located<BindingSpec>],
+        deletes: &[Located<BindingKey>],
+        health: &[Located<HealthReport>],
+    ) -> Result<Prepared<'w>, Vec<Clash>> {
         self.stage(puts, |staging| {
             staging.delete(deletes);
             staging.match_puts(true);
             staging.insert_puts();
+            staging.judge(health);
         })
     }
 

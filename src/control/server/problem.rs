@@ -113,6 +113,7 @@ impl Fault {
         let binding = match value {
             Wanted::Put(binding) => serde_json::to_value(binding).ok(),
             Wanted::Delete(key) => serde_json::to_value(key).ok(),
+            Wanted::Health(report) => serde_json::to_value(&report.binding).ok(),
         };
         let other = clash.other.as_ref();
         Fault {
