@@ -360,6 +360,14 @@ impl fmt::Display for Published {
     }
 }
 
+impl BindingSpec {
+    /// The key that names this binding and no other, a client block by its numbers.
+    #[must_use]
+    pub fn exact_key(&self) -> BindingKey {
+        BindingKey { ports: KeyPorts::Exactly(self.inside), ..self.key() }
+    }
+}
+
 /// What names a binding in a change set: (network, proto, id, ip, port).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct BindingKey {

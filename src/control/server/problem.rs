@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::control::changes::Refused;
 use crate::naming::{Clash, Located, Wanted};
 
 /// Most mistakes that one answer names.
@@ -100,6 +101,16 @@ impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
         Problem { status: status.as_u16(), title, detail: detail.into(), ..Problem::default() }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Problem {
+        match refused {
+            Refused::Stale(generation) => Problem::stale(generation),
+            Refused::Clashes(clashes) => Problem::clashes(&clashes),
+            Refused::Host(err) => Problem::internal(format!("the mapping stays as it was: {err}")),
+        }
     }
 }
 
