@@ -144,6 +144,7 @@ impl World {
             Verdict::Answer { port, answer } => format!("answer {} {answer}", self.port_name(port)),
             Verdict::Drop(reason) => format!("drop {reason}"),
             Verdict::Consume => "consume".to_owned(),
+            Verdict::Heard => "heard".to_owned(),
             Verdict::Host => "host".to_owned(),
             Verdict::Hold { port, hop } => format!("hold {} {hop}", self.port_name(port)),
         }
