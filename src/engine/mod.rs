@@ -41,9 +41,9 @@ mod wake;
 mod worker;
 
 pub use config::{EngineConfig, Poll, PortConfig, Resolve, StartError};
-pub use heard::Heard;
 pub use counters::{Counters, PortCounters, QueueCounters, WorkerCounters};
 pub use draft::fits;
+pub use heard::Heard;
 pub use memory::Memory;
 pub use start::{BoundQueue, Engine, Stopped};
 pub use tables::Tables;

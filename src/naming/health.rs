@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::change::{Clash, Located, Wanted};
 use super::record::{Binding, Flags, Illness, illness_hash};
-use super::spec::BindingKey;
+use super::spec::{BindingKey, BindingSpec};
 use super::staging::Staging;
 use crate::table::Handle;
 
@@ -92,6 +93,34 @@ impl Binding {
 }
 
 impl Staging<'_> {
+    /// Notes what is known of these bindings from now on.
+    pub(super) fn judge(&mut self, reports: &[Located<HealthReport>]) {
+        for Located { line, value: report } in reports {
+            match self.find_key(&report.binding) {
+                Ok(handle) => {
+                    let Some(flags) = self.binding(handle).map(|binding| binding.flags) else { continue };
+                    if flags.health() != report.state {
+                        self.set_flags(handle, flags.with_health(report.state));
+                        self.staged.health.push(report.clone());
+                    }
+                }
+                Err((rule, message)) => {
+                    let binding = Located { line: *line, value: Wanted::Health(report.clone()) };
+                    self.clashes.push(Clash { rule, part: rule.part(), binding, other: None, message });
+                }
+            }
+        }
+    }
+
+    /// What is known of a binding, if it stays on its server.
+    pub(super) fn health_where_it_is(&self, handle: Handle, spec: &BindingSpec) -> Health {
+        let known = self.binding(handle).and_then(|binding| {
+            let server = self.names.servers.get_staged(binding.server, self.writer)?;
+            (server.ip == spec.server_ip).then(|| binding.health())
+        });
+        known.unwrap_or_default()
+    }
+
     /// Counts the unhealthy bindings of containers anew where they changed.
     pub(super) fn count_unhealthy(&mut self) {
         let mut changes: BTreeMap<Handle, i64> = BTreeMap::new();

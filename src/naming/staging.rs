@@ -9,8 +9,8 @@ use crate::table::{Handle, Writer};
 use crate::units::{Ip, Mac, NetworkId, PortRange};
 
 use super::change::{Clash, Located, Rule, Wanted};
-use super::health::{Health, HealthReport};
 use super::hash::{inside_hash, ip_hash, mix, pair_hash, text_hash, wire_hash};
+use super::health::{Health, HealthReport};
 use super::live::Names;
 use super::placed::Placed;
 use super::record::{
@@ -185,25 +185,6 @@ impl<'w> Staging<'w> {
                 self.staged.gone.push(handle);
                 self.staged.put.push(put as u32);
                 self.staged.replaced += 1;
-            }
-        }
-    }
-
-    /// Notes what is known of these bindings from now on.
-    pub(super) fn judge(&mut self, reports: &[Located<HealthReport>]) {
-        for Located { line, value: report } in reports {
-            match self.find_key(&report.binding) {
-                Ok(handle) => {
-                    let Some(flags) = self.binding(handle).map(|binding| binding.flags) else { continue };
-                    if flags.health() != report.state {
-                        self.set_flags(handle, flags.with_health(report.state));
-                        self.staged.health.push(report.clone());
-                    }
-                }
-                Err((rule, message)) => {
-                    let binding = Located { line: *line, value: Wanted::Health(report.clone()) };
-                    self.clashes.push(Clash { rule, part: rule.part(), binding, other: None, message });
-                }
             }
         }
     }
@@ -451,15 +432,6 @@ impl<'w> Staging<'w> {
         Some(super::describe::spec_of(names, binding, server, container, public.map(|public| public.ip)))
     }
 
-    /// What is known of a binding, if it stays on its server.
-    fn health_where_it_is(&self, handle: Handle, spec: &BindingSpec) -> Health {
-        let known = self.binding(handle).and_then(|binding| {
-            let server = self.names.servers.get_staged(binding.server, self.writer)?;
-            (server.ip == spec.server_ip).then(|| binding.health())
-        });
-        known.unwrap_or_default()
-    }
-
     fn is_unchanged(&self, handle: Handle, spec: &BindingSpec) -> bool {
         self.describe(handle).is_some_and(|mut there| {
             // Not said is the inside port.
@@ -560,7 +532,7 @@ impl<'w> Staging<'w> {
         }
     }
 
-    fn find_key(&mut self, key: &BindingKey) -> Result<Handle, (Rule, String)> {
+    pub(super) fn find_key(&mut self, key: &BindingKey) -> Result<Handle, (Rule, String)> {
         let missing = || (Rule::NoSuchBinding, "no such binding".to_owned());
         let network = self
             .network(&key.network)

@@ -8,7 +8,7 @@ use sixway::control::assemble::{Assembly, fixed_hops};
 use sixway::control::config::Config;
 use sixway::flow::{Geometry, Holding, Side, Signal, State};
 use sixway::frame::Frame;
-use sixway::naming::{ReplicaId, Wire};
+use sixway::naming::{Health, HealthReport, Located, ReplicaId, Wire, parse_key};
 use sixway::neighbour::NextHops;
 use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, hold_pinned, walk, walk_burst};
 use sixway::table;
@@ -81,6 +81,13 @@ impl World {
         let change = self.assembly.writer.replace(&bindings).unwrap_or_else(|errors| panic!("{errors:?}"));
         self.state.affinity().forget_replicas(|id| change.replicas_gone.binary_search(&id).is_err());
         self.settle();
+    }
+
+    /// Somebody says what he knows of the binding of this line.
+    pub fn judge(&mut self, line: &str, state: Health) {
+        let report = HealthReport { binding: parse_key(line).unwrap(), state };
+        let prepared = self.assembly.writer.prepare_with_health(&[], &[], &[Located { line: 1, value: report }]);
+        prepared.unwrap_or_else(|errors| panic!("{errors:?}")).commit();
     }
 
     pub fn later(&mut self, seconds: u64) {

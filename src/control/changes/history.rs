@@ -56,7 +56,8 @@ impl Event {
             let put: Vec<BindingSpec> = prepared.put().cloned().collect();
             // A binding in the place of another has its key, but for blocks of equal numbers that got others.
             let replaced: HashSet<BindingKey> = put.iter().map(BindingSpec::exact_key).collect();
-            let delete = prepared.gone().iter().map(BindingSpec::exact_key).filter(|key| !replaced.contains(key)).collect();
+            let delete =
+                prepared.gone().iter().map(BindingSpec::exact_key).filter(|key| !replaced.contains(key)).collect();
             What { put, delete, health: prepared.health().to_vec() }
         });
         Event { generation: change.generation, what, json: OnceLock::new() }

@@ -14,11 +14,7 @@ pub enum ChangeSet<'a> {
     /// This and nothing else.
     Replace(&'a [Located<BindingSpec>]),
     /// As it is, without these keys and with these bindings; and what is known of the health of some.
-    Apply {
-        puts: &'a [Located<BindingSpec>],
-        deletes: &'a [Located<BindingKey>],
-        health: &'a [Located<HealthReport>],
-    },
+    Apply { puts: &'a [Located<BindingSpec>], deletes: &'a [Located<BindingKey>], health: &'a [Located<HealthReport>] },
 }
 
 /// A change set as somebody asks for it.
