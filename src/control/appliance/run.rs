@@ -130,6 +130,7 @@ async fn serve_until_told(
         outcome = appliance.heed_signals() => outcome.map_err(RunError::Control),
         outcome = news.heed(|change| appliance.note(change)) => outcome.map_err(RunError::Control),
         () = appliance.keep_house() => Ok(()),
+        outcome = appliance.keep_checking() => outcome.map_err(RunError::Control),
         outcome = appliance.heed_successors(&door, &bequest) => {
             // The state and the socket are another's: nothing may be changed here any more, and answers come from there.
             server.abort();
@@ -212,6 +213,11 @@ impl Appliance {
             Change::Link(link) => self.note_link(link),
             Change::LinkGone { name } => {
                 tracing::warn!(interface = name, "the interface is gone");
+                let mut control = self.control();
+                for on_host in control.ports.iter_mut().filter(|on_host| on_host.link.name == name) {
+                    (on_host.link.up, on_host.link.running) = (false, false);
+                }
+                drop(control);
                 self.release(&name);
             }
         }
@@ -248,5 +254,6 @@ impl Appliance {
             }
         }
         crate::path::hold_pinned_among(&names, around, control.writer.containers_here());
+        self.port_down.notify_one();
     }
 }
