@@ -9,6 +9,7 @@ mod lab;
 
 mod crash;
 mod echo;
+mod failover;
 mod garbage;
 mod ground;
 mod holder;
