@@ -75,9 +75,8 @@ impl Appliance {
             let guard = table::pin();
             let (names, around) = (self.tables.names.view(&guard), self.tables.around.load(&guard));
             let up: Vec<bool> = self.control().ports.iter().map(|port| port.link.up && port.link.running).collect();
-            let checks: Vec<(usize, Check)> = prober.checks().map(|(nth, check)| (nth, check.clone())).collect();
-            for (nth, check) in &checks {
-                prober.look(*nth, subjects(check, &names, &up).into_iter(), now);
+            for (nth, check) in self.config.health.iter().enumerate() {
+                prober.look(nth, subjects(check, &names, &up).into_iter(), now);
             }
             let (outgoing, reports) = prober.poll(now, |check| gateway(check, around));
             for Outgoing { to, packet } in outgoing {

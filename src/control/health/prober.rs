@@ -73,12 +73,7 @@ impl Prober {
         Prober { checks, targets: HashMap::new(), ports: HashMap::new(), next_port: first, seed }
     }
 
-    /// The checks, by number.
-    pub fn checks(&self) -> impl Iterator<Item = (usize, &Check)> {
-        self.checks.iter().enumerate()
-    }
-
-    /// Says whom a check is about now: a new one is probed at once, and one whose container has just gone has failed.
+    /// Says whom the check of this number is about now: a new one is probed at once, and one whose container has just gone has failed.
     pub fn look(&mut self, check: usize, subjects: impl Iterator<Item = Subject>, now: u64) {
         let Some(about) = self.checks.get(check) else { return };
         self.targets.iter_mut().filter(|((of, _), _)| *of == check).for_each(|(_, target)| target.is_there = false);
@@ -140,7 +135,7 @@ impl Prober {
         now: u64,
         gateway: impl Fn(&Check) -> Option<Ipv4Addr>,
     ) -> (Vec<Outgoing>, Vec<HealthReport>) {
-        let (mut outgoing, mut reports) = (Vec::new(), Vec::new());
+        let mut outgoing = Vec::new();
         let keys: Vec<(usize, u64)> = self.targets.keys().copied().collect();
         for key in keys {
             let (Some(check), Some(target)) = (self.checks.get(key.0), self.targets.get_mut(&key)) else { continue };
@@ -168,13 +163,26 @@ impl Prober {
                     _ => target.note(Outcome::Bad, check, now),
                 }
             }
-            let verdict = target.judge.verdict();
-            if verdict != Health::Unknown && verdict != target.health {
-                // If it can't be said now, it is said at the next turn.
-                reports.push(HealthReport { binding: target.binding.clone(), state: verdict });
-            }
         }
-        (outgoing, reports)
+        (outgoing, self.reports())
+    }
+
+    /// What the mapping does not say yet. A binding of several protocols may have several checks: one that finds it
+    /// unhealthy is enough, and healthy it is when all say so. What can't be said now is said at the next turn.
+    fn reports(&self) -> Vec<HealthReport> {
+        let mut verdicts: HashMap<u64, (Health, &Target)> = HashMap::new();
+        for ((_, identity), target) in &self.targets {
+            let own = target.judge.verdict();
+            let (all, _) = verdicts.entry(*identity).or_insert((own, target));
+            *all = match (*all, own) {
+                (Health::Unhealthy, _) | (_, Health::Unhealthy) => Health::Unhealthy,
+                (Health::Healthy, Health::Healthy) => Health::Healthy,
+                _ => Health::Unknown,
+            };
+        }
+        let news =
+            verdicts.into_values().filter(|(verdict, target)| *verdict != Health::Unknown && *verdict != target.health);
+        news.map(|(state, target)| HealthReport { binding: target.binding.clone(), state }).collect()
     }
 
     /// When to go on, if nothing comes. `None`: nobody is to be probed.

@@ -129,6 +129,32 @@ fn what_the_mapping_forgets_is_said_again() {
 }
 
 #[test]
+fn a_binding_that_two_checks_are_about_is_healthy_when_both_say_so() {
+    let silent = Check { kind: Kind::Udp, proto: Proto::UDP, ..check() };
+    let mut prober = Prober::new(vec![check(), silent], 1);
+    let gateway = |_: &Check| Some(Ipv4Addr::new(169, 254, 1, 1));
+    let mut said = Vec::new();
+    let mut health = Health::Unknown;
+    for now in (0..20 * INTERVAL).step_by(5) {
+        for nth in 0..2 {
+            let binding = parse_key("blue any 02:00:00:00:00:0a 10.0.0.10:80").unwrap();
+            let subject = Subject { identity: 7, binding, place: HERE, health };
+            prober.look(nth, [subject].into_iter(), now);
+        }
+        let (outgoing, reports) = prober.poll(now, gateway);
+        // Echo is answered, datagrams are not.
+        for mut answer in outgoing.iter().filter(|it| it.packet[9] == 1).map(|it| reply(&it.packet)) {
+            prober.receive(PORT, &mut answer);
+        }
+        for report in reports {
+            health = report.state;
+            said.push(report.state);
+        }
+    }
+    assert_eq!(said, [Health::Unhealthy], "once, and never otherwise");
+}
+
+#[test]
 fn who_leaves_the_mapping_is_forgotten() {
     let mut server = Server::new(HERE);
     server.turn();
