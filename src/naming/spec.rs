@@ -198,6 +198,12 @@ impl BindingSpec {
         }
     }
 
+    /// As [`BindingSpec::key`], with the numbers of a block of equal ones.
+    #[must_use]
+    pub fn exact_key(&self) -> BindingKey {
+        BindingKey { ports: KeyPorts::Exactly(self.inside), ..self.key() }
+    }
+
     /// True for a client block that is written with `*`: equal numbers on both sides.
     #[must_use]
     pub fn is_same_numbers(&self) -> bool {
@@ -357,14 +363,6 @@ impl fmt::Display for Published {
             (true, Some(port)) => write!(f, "{}:{port}", self.ip),
             (false, Some(port)) => write!(f, "[{}]:{port}", self.ip),
         }
-    }
-}
-
-impl BindingSpec {
-    /// The key that names this binding and no other, a client block by its numbers.
-    #[must_use]
-    pub fn exact_key(&self) -> BindingKey {
-        BindingKey { ports: KeyPorts::Exactly(self.inside), ..self.key() }
     }
 }
 
