@@ -174,23 +174,20 @@ fn a_replica_that_stands_by_takes_over_from_one_that_dies() {
     }
     print("a process that ends", times);
 
-    for (what, down, up) in [
+    let route = format!("route replace default via {GATEWAY} dev eth0 onlink");
+    for (what, death, cure) in [
         ("a cable that is pulled", "link set eth0 down", "link set eth0 up"),
-        ("a container that falls silent", "link set eth0 up", "link set eth0 up"),
+        ("a container that falls silent", "route del default", &route),
     ] {
-        let route = format!("route replace default via {GATEWAY} dev eth0 onlink");
         let mut times = Vec::new();
         for _ in 0..deaths() {
             until_answered_by(lab.at("carol"), "first");
             let inside = lab.at("first");
             let died = Instant::now();
-            inside.ip(down);
-            if down == up {
-                inside.ip("route del default");
-            }
+            inside.ip(death);
             until_answered_by(lab.at("carol"), "spare");
             times.push(died.elapsed());
-            inside.ip(up);
+            inside.ip(cure);
             inside.ip(&route);
         }
         print(what, times);
