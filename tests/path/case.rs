@@ -27,6 +27,8 @@ enum Event {
     Time(u64),
     /// The mapping is replaced.
     Mapping(String),
+    /// The policy is replaced by that of another configuration.
+    Policy(String),
 }
 
 /// The bytes of a frame.
@@ -76,6 +78,12 @@ impl Case {
         self
     }
 
+    /// Before it, the policy becomes that of this configuration.
+    pub fn governed(mut self, config: String) -> Case {
+        self.before.push(Event::Policy(config));
+        self
+    }
+
     /// The packet that it is about.
     pub fn receives(mut self, port: &'static str, frame: impl Bytes) -> Case {
         self.receive = Some((port, frame.to_frame()));
@@ -121,6 +129,7 @@ impl Case {
                 }
                 Event::Time(seconds) => self.world.later(seconds),
                 Event::Mapping(mapping) => self.world.remap(&mapping),
+                Event::Policy(config) => self.world.govern(&config),
             }
         }
         let before = self.world.remembered();

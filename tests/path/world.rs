@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sixway::control::assemble::{Assembly, fixed_hops};
@@ -81,6 +82,12 @@ impl World {
         let change = self.assembly.writer.replace(&bindings).unwrap_or_else(|errors| panic!("{errors:?}"));
         self.state.affinity().forget_replicas(|id| change.replicas_gone.binary_search(&id).is_err());
         self.settle();
+    }
+
+    /// Replaces the policy by that of another configuration of the same networks.
+    pub fn govern(&mut self, config: &str) {
+        let config = Config::parse(Path::new("sixway.toml"), config).unwrap_or_else(|errors| panic!("{errors:?}"));
+        self.assembly.around.networks = Arc::new(config.build_networks().unwrap());
     }
 
     pub fn later(&mut self, seconds: u64) {
