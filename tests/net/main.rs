@@ -16,6 +16,7 @@ mod live;
 mod load;
 mod neighbours;
 mod outside;
+mod policy;
 mod refusals;
 mod reload;
 mod replays;
