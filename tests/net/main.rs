@@ -14,6 +14,7 @@ mod ground;
 mod holder;
 mod live;
 mod load;
+mod moves;
 mod neighbours;
 mod outside;
 mod policy;

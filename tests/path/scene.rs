@@ -140,6 +140,11 @@ pub fn server_b() -> World {
     World::new(&config_b(), MAPPING)
 }
 
+/// Server B with a place for the container `native`.
+pub fn server_b_with_a_berth() -> World {
+    World::new(&config(B, MAC_B, &[&PORTS[9..], &PORTS[..1]].concat()), MAPPING)
+}
+
 impl Packet {
     /// From the container behind an access port to that port.
     pub fn from(self, port: &str) -> Packet {

@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod peers;
 pub mod programs;
 pub mod raw;
+pub mod stack;
 pub mod way;
 
 use std::collections::BTreeMap;
