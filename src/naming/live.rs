@@ -71,7 +71,7 @@ impl Names {
         View::new(self, self.timeline.snapshot(guard))
     }
 
-    /// The networks whose names these are.
+    /// The networks whose names these are. What they may do is in force elsewhere: policy changes, names and ids do not.
     #[must_use]
     pub fn networks(&self) -> &Arc<Networks> {
         &self.networks

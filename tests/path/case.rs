@@ -30,6 +30,8 @@ enum Event {
     Mapping(String),
     /// Somebody says what he knows of the binding of a line.
     Health(String, Health),
+    /// The policy is replaced by that of another configuration.
+    Policy(String),
 }
 
 /// The bytes of a frame.
@@ -85,6 +87,12 @@ impl Case {
         self
     }
 
+    /// Before it, the policy becomes that of this configuration.
+    pub fn governed(mut self, config: String) -> Case {
+        self.before.push(Event::Policy(config));
+        self
+    }
+
     /// The packet that it is about.
     pub fn receives(mut self, port: &'static str, frame: impl Bytes) -> Case {
         self.receive = Some((port, frame.to_frame()));
@@ -131,6 +139,7 @@ impl Case {
                 Event::Time(seconds) => self.world.later(seconds),
                 Event::Mapping(mapping) => self.world.remap(&mapping),
                 Event::Health(line, state) => self.world.judge(&line, state),
+                Event::Policy(config) => self.world.govern(&config),
             }
         }
         let before = self.world.remembered();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sixway::control::assemble::{Assembly, fixed_hops};
@@ -88,6 +89,12 @@ impl World {
         let report = HealthReport { binding: parse_key(line).unwrap(), state };
         let prepared = self.assembly.writer.prepare_with_health(&[], &[], &[Located { line: 1, value: report }]);
         prepared.unwrap_or_else(|errors| panic!("{errors:?}")).commit();
+    }
+
+    /// Replaces the policy by that of another configuration of the same networks.
+    pub fn govern(&mut self, config: &str) {
+        let config = Config::parse(Path::new("sixway.toml"), config).unwrap_or_else(|errors| panic!("{errors:?}"));
+        self.assembly.around.networks = Arc::new(config.build_networks().unwrap());
     }
 
     pub fn later(&mut self, seconds: u64) {

@@ -9,6 +9,7 @@ mod handover;
 mod held;
 mod news;
 mod observed;
+mod policy;
 mod preparation;
 mod probe;
 mod programs;

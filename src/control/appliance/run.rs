@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::boot::{boot, with_link};
 use super::news::News;
 use super::preparation::Preparation;
+use super::reload::Reloaded;
 use super::stages::Stages;
 use super::takeover::take_over;
 use super::{Appliance, BootError, probe, state_file};
@@ -65,7 +66,7 @@ pub struct Manner {
     pub takeover: bool,
 }
 
-/// Runs a server until SIGTERM or SIGINT, or until another has taken over. SIGHUP reloads the mapping.
+/// Runs a server until SIGTERM or SIGINT, or until another has taken over. SIGHUP reloads mapping and policy.
 ///
 /// # Errors
 /// It could not come up, or its control thread failed.
@@ -151,23 +152,31 @@ impl Appliance {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => match self.reload_mapping() {
-                    Ok(change) => {
-                        tracing::info!(
-                            generation = change.generation,
-                            added = change.added,
-                            replaced = change.replaced,
-                            removed = change.removed,
-                            "the mapping was reloaded"
-                        );
-                        self.probe();
-                    }
-                    Err(mistakes) => {
-                        for mistake in mistakes {
-                            tracing::error!("the mapping stays as it was: {mistake}");
-                        }
-                    }
-                },
+                _ = hangup.recv() => self.heed_hangup(),
+            }
+        }
+    }
+
+    fn heed_hangup(&self) {
+        match self.reload() {
+            Ok(Reloaded { change, policy, waiting }) => {
+                for what in waiting {
+                    tracing::warn!("{what} has changed in the configuration: this takes effect at the next start");
+                }
+                tracing::info!(
+                    generation = change.generation,
+                    added = change.added,
+                    replaced = change.replaced,
+                    removed = change.removed,
+                    policy = if policy { "changed" } else { "as before" },
+                    "mapping and policy were reloaded"
+                );
+                self.probe();
+            }
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    tracing::error!("mapping and policy stay as they were: {mistake}");
+                }
             }
         }
     }
