@@ -36,6 +36,11 @@ impl Changes {
         Changes { all, services, at: 0 }
     }
 
+    /// The whole mapping.
+    pub fn all(&self) -> &[Located<BindingSpec>] {
+        &self.all
+    }
+
     /// The next `size` changes.
     pub fn next(&mut self, kind: Kind, size: usize) -> Vec<Located<BindingSpec>> {
         (0..size)
