@@ -3,6 +3,7 @@
 //! Spans with changes alternate with spans without. The walker's time is its thread's own; the time from a commit to the
 //! first burst that sees it is the clock's, and whatever else runs on the walker's core is in it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,7 +48,12 @@ const LOADS: [Load; 4] = [
     Load::Whole,
 ];
 
+/// The core of the walker; the writer's is the first.
+static WALKER: OnceLock<usize> = OnceLock::new();
+
 pub fn run(bindings: usize, rounds: usize) {
+    WALKER.get_or_init(machine::last_core);
+    machine::pin_to(0);
     let mut world = World::of(bindings);
     let frames = CASES.map(|(case, _)| case.frames(&world, FRAMES));
     let writer = &mut world.assembly.writer;
@@ -158,11 +164,11 @@ fn span<T>(
     frames: &[[u8; LEN]],
     work: &mut impl FnMut() -> T,
 ) -> (T, Walked) {
+    let core = WALKER.get().copied().unwrap_or_default();
     let (ready, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-    machine::pin_to(0);
     thread::scope(|scope| {
         let walker = scope.spawn(|| {
-            machine::pin();
+            machine::pin_to(core);
             walk(&mut Bench::new(names, stage), case, frames, &ready, &stop)
         });
         while !ready.load(Ordering::Acquire) {
