@@ -120,6 +120,22 @@ impl Names {
         self.bindings.is_empty()
     }
 
+    /// Live records of all tables: bindings and what they refer to.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.bindings.len() + self.containers.len() + self.servers.len() + self.public_ips.len() + self.groups.len()
+    }
+
+    /// Places of all tables that ever held a record. What is neither live nor retired of them is vacant.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.bindings.places()
+            + self.containers.places()
+            + self.servers.places()
+            + self.public_ips.places()
+            + self.groups.places()
+    }
+
     /// What the tables cost, but for the choice tables of services with several replicas: see
     /// [`View::slots_bytes`].
     #[must_use]

@@ -114,6 +114,12 @@ impl NamesWriter {
         self.writer.reclaim()
     }
 
+    /// Retired records that are not yet freed, since a reader may still hold them.
+    #[must_use]
+    pub fn unreclaimed(&self) -> usize {
+        self.writer.unreclaimed()
+    }
+
     /// The containers that are bound to one of our own ServerIPs, in no particular order.
     pub fn containers_here(&self) -> impl Iterator<Item = Handle> {
         self.here.iter().copied()
