@@ -2,12 +2,8 @@
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Keeps this thread on the last core, where there are several: the first takes most interrupts.
-pub fn pin() {
-    pin_to(last_core());
-}
-
-/// The last core that this thread may use: to be asked for before it is kept on one.
+/// The last core that this thread may use, where there are several: the first takes most interrupts. To be asked for before
+/// it is kept on one.
 pub fn last_core() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from) - 1
 }

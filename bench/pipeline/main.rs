@@ -39,7 +39,7 @@ fn main() {
         sizes = vec![1_000, 100_000, 1_000_000];
     }
     println!("{}", machine::describe());
-    machine::pin();
+    machine::pin_to(machine::last_core());
     println!(
         "64-byte IPv4 packets in bursts of {BURST}, random hits, one core, ns a packet: median (least) of {rounds} rounds"
     );
