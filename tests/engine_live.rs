@@ -357,7 +357,7 @@ fn what_the_control_side_injects_leaves_by_the_port_it_names() {
         let address = |text: &str| text.parse().unwrap();
         let len = sixway::frame::arp_request(&mut probe, own.mac, address("169.254.1.1"), address("10.1.0.2"));
         assert!(server.engine.inject(PortId(0), &probe[..len]));
-        assert!(!server.engine.inject(PortId(7), &probe[..len]) && !server.engine.inject(PortId(0), &[0; 129]));
+        assert!(!server.engine.inject(PortId(7), &probe[..len]) && !server.engine.inject(PortId(0), &[0; 591]));
         let started = Instant::now();
         while server.engine.counters().ports[0].consumed == 0 {
             assert!(started.elapsed() < Duration::from_secs(5), "red did not answer");

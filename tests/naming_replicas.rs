@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sixway::naming::{Health, HealthReport, Located, parse_key};
 use sixway::naming::{Inside, Names, NamesWriter, Network, Networks, Public, Service, View, read_mapping};
 use sixway::table;
 use sixway::units::{Endpoint, Ip, NetworkId, PortRange, Proto};
@@ -30,6 +31,18 @@ impl World {
         let (bindings, mistakes) = read_mapping(lines.join("\n").as_bytes());
         assert!(mistakes.is_empty(), "{mistakes:?}");
         self.writer.replace(&bindings).unwrap();
+    }
+
+    /// Somebody says what he knows of the binding of this line.
+    fn judge(&mut self, line: &str, state: Health) {
+        let report = HealthReport { binding: parse_key(line).unwrap(), state };
+        self.writer.prepare_with_health(&[], &[], &[Located { line: 1, value: report }]).unwrap().commit();
+    }
+
+    /// True if echo is answered for 10.0.0.1.
+    fn echoes(&self) -> bool {
+        let guard = table::pin();
+        self.names.view(&guard).address(NetworkId(0), "10.0.0.1".parse().unwrap()).expect("bound").has_active
     }
 
     /// What the service of 10.0.0.1:80 says to a question.
@@ -150,4 +163,93 @@ fn replicas_of_a_public_name_may_have_inside_names_of_their_own() {
     let service = view.public(Public(end("203.0.113.9", 80))).unwrap();
     assert!(service.is_replicated() && service.members().all(|b| b.is_public_shared() && !b.is_shared()));
     assert!(!view.service(NetworkId(0), Inside(end("10.0.0.1", 80))).unwrap().is_replicated());
+}
+
+#[test]
+fn an_unhealthy_replica_gets_nothing_and_a_standby_comes_in_for_the_last_one() {
+    let standby = with(C, "standby");
+    let mut world = World::new(&[A, B, &standby]);
+    world.judge(A, Health::Unhealthy);
+    assert_eq!(world.servers(), ["192.168.50.2"]);
+    world.judge(B, Health::Unhealthy);
+    assert_eq!(world.servers(), ["192.168.50.3"], "no active one is left");
+    assert!(!world.echoes(), "standing by is not being active");
+    world.judge(&standby, Health::Unhealthy);
+    assert!(world.servers().is_empty(), "better refused than lost");
+    world.judge(A, Health::Healthy);
+    assert_eq!(world.servers(), ["192.168.50.1"]);
+    assert!(world.echoes());
+    world.judge(A, Health::Unknown);
+    assert_eq!(world.servers(), ["192.168.50.1"], "unknown is as good as healthy");
+}
+
+#[test]
+fn a_change_of_health_is_a_change_set() {
+    let mut world = World::new(&[A, B]);
+    let (names, guard) = (Arc::clone(&world.names), table::pin());
+    let before = names.view(&guard);
+    world.judge(A, Health::Unhealthy);
+    let health = |view: &View<'_>| {
+        view.bindings().map(|binding| (view.server_of(binding).unwrap().ip.to_string(), binding.health())).collect()
+    };
+    let seen: Vec<(String, Health)> = health(&before);
+    assert!(seen.iter().all(|(_, health)| *health == Health::Unknown), "a burst under way sees none of it");
+    let after = names.view(&guard);
+    assert_eq!(after.generation(), before.generation() + 1);
+    let seen: Vec<(String, Health)> = health(&after);
+    assert!(seen.contains(&("192.168.50.1".to_owned(), Health::Unhealthy)));
+    world.judge(A, Health::Unhealthy);
+    assert_eq!(names.view(&guard).generation(), after.generation(), "it is known already");
+
+    let unheard_of = HealthReport { binding: parse_key(C).unwrap(), state: Health::Unhealthy };
+    let reports = [
+        Located { line: 1, value: HealthReport { binding: parse_key(B).unwrap(), state: Health::Unhealthy } },
+        Located { line: 2, value: unheard_of },
+    ];
+    let clashes = world.writer.prepare_with_health(&[], &[], &reports).err().unwrap();
+    assert_eq!((clashes.len(), clashes[0].binding.line), (1, 2));
+    assert_eq!(world.servers(), ["192.168.50.2"], "all of it or nothing");
+}
+
+#[test]
+fn health_stays_with_a_binding_until_it_moves() {
+    let mut world = World::new(&[A, B]);
+    world.judge(A, Health::Unhealthy);
+    world.map(&[&with(A, "weight=7"), B]);
+    assert_eq!(world.servers(), ["192.168.50.2"], "another weight makes nobody healthy");
+    world.map(&[&A.replace("20480", "20490"), B]);
+    assert_eq!(world.servers(), ["192.168.50.2"], "nor does another port");
+    world.map(&[&A.replace("192.168.50.1", "192.168.50.9"), B]);
+    assert_eq!(world.servers(), ["192.168.50.2", "192.168.50.9"], "there, nobody has looked yet");
+    world.judge(A, Health::Unhealthy);
+    world.map(&[B]);
+    world.map(&[A, B]);
+    assert_eq!(world.servers(), ["192.168.50.1", "192.168.50.2"], "it has come anew");
+}
+
+#[test]
+fn the_only_binding_of_a_service_that_is_unhealthy_is_refused() {
+    let mut world = World::new(&[A]);
+    world.judge(A, Health::Unhealthy);
+    assert!(world.servers().is_empty());
+    world.map(&[A, B]);
+    assert_eq!(world.servers(), ["192.168.50.2"]);
+    world.judge(A, Health::Healthy);
+    world.map(&[A]);
+    assert_eq!(world.servers(), ["192.168.50.1"]);
+}
+
+#[test]
+fn a_client_block_says_nothing_of_a_container_that_does_not_answer() {
+    let block = "blue any - 192.168.50.1:20736-20991 02:42:00:00:00:0a 10.0.0.1:*";
+    let ssh = "blue tcp - 192.168.50.1:20481 02:42:00:00:00:0a 10.0.0.1:22";
+    let mut world = World::new(&[A, ssh, block]);
+    world.judge(A, Health::Unhealthy);
+    assert!(world.echoes(), "one of its services is alive");
+    world.judge(ssh, Health::Unhealthy);
+    assert!(!world.echoes());
+    world.map(&[A, block]);
+    assert!(!world.echoes());
+    world.map(&[block]);
+    assert!(world.echoes(), "what was ill of it is gone");
 }

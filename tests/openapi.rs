@@ -128,6 +128,7 @@ fn the_examples_are_understood() {
 
 #[test]
 fn answers_are_of_the_form_that_is_described() {
+    const WEB_HEALTH: &str = "/v1/health/blue,tcp,02:42:0a:02:00:02,10.2.0.2:80";
     let document = document();
     let web = &document["components"]["schemas"]["Binding"]["examples"][0];
     let put = json!({ "put": [web] }).to_string();
@@ -146,6 +147,10 @@ fn answers_are_of_the_form_that_is_described() {
             ("post", "/v1/changes", &clash, 422),
             ("post", "/v1/changes", r#"{"if_generation":1}"#, 409),
             ("post", "/v1/changes", "{", 400),
+            ("put", WEB_HEALTH, r#"{"state":"unhealthy"}"#, 200),
+            ("put", WEB_HEALTH, r#"{"state":"ill"}"#, 400),
+            ("put", "/v1/health/blue,tcp,-,10.9.9.9:80", r#"{"state":"healthy"}"#, 404),
+            ("get", "/v1/health", "", 200),
             ("put", "/v1/bindings", "{}", 400),
             ("get", "/v1/bindings", "", 200),
             ("get", "/v1/bindings/watch?generation=99", "", 410),
@@ -155,6 +160,7 @@ fn answers_are_of_the_form_that_is_described() {
             let (status, kind, body) = ask(socket, method, path, body);
             assert_eq!(status, expected, "{method} {path}: {body}");
             let route = path.split('?').next().unwrap();
+            let route = if route.starts_with("/v1/health/") { "/v1/health/{key}" } else { route };
             let schema = schema(&document, route, method, status, &kind);
             // NDJSON is as many values as lines.
             let values: Vec<Value> = match kind.ends_with("json") {

@@ -4,10 +4,10 @@
 use std::fmt::Write;
 use std::process::Command;
 
-use sixway::path::{BURST, WorkerState};
+use sixway::path::BURST;
 
-use super::Bench;
 use super::traffic::Case;
+use super::worker::Bench;
 use super::world::World;
 
 /// Then come the place in [`Case::ALL`] (or any other number for copying alone) and the number of passes.
@@ -22,13 +22,12 @@ pub fn run(mut words: impl Iterator<Item = String>) {
     let mut number = || words.next().and_then(|word| word.parse::<usize>().ok()).expect("a number");
     let (nth, passes) = (number(), number());
     let world = World::of(BINDINGS);
-    let mut worker = WorkerState::new(0, 1, world.assembly.around.ports.len());
-    let mut bench = Bench { world: &world, worker: &mut worker, chunks: vec![0; BURST * super::CHUNK] };
+    let mut bench = Bench::new(&world.assembly.names, world.stage());
     let case = Case::ALL.get(nth);
     let frames = case.unwrap_or(&Case::ALL[0]).frames(&world, PACKETS);
     for _ in 0..passes {
         match case {
-            Some(case) => bench.walk(case.port(), &frames),
+            Some(case) => bench.walk(case.port(), &frames, |_| ()),
             None => bench.copy(&frames),
         }
     }

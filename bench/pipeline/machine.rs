@@ -2,11 +2,16 @@
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Keeps this thread on the last core, where there are several: the first takes most interrupts.
-pub fn pin() {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+/// The last core that this thread may use, where there are several: the first takes most interrupts. To be asked for before
+/// it is kept on one.
+pub fn last_core() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) - 1
+}
+
+/// Keeps this thread on a core.
+pub fn pin_to(core: usize) {
     let mut set = CpuSet::new();
-    set.set(cores - 1);
+    set.set(core);
     if let Err(err) = sched_setaffinity(None, &set) {
         println!("not pinned to a core: {err}");
     }

@@ -11,20 +11,14 @@
 mod instructions;
 mod machine;
 mod traffic;
+mod worker;
 mod world;
 
-use rustix::time::{ClockId, clock_gettime};
-use sixway::frame::Frame;
-use sixway::path::{BURST, Context, Verdict, WorkerState, walk_burst};
-use sixway::table;
-use sixway::units::PortId;
+use sixway::path::BURST;
 
-use traffic::{Case, FRAMES, LEN};
-use world::{NOW, World};
-
-/// What the engine's own chunks are: room for a page, of which the kernel leaves this free before the packet.
-const CHUNK: usize = 4096;
-const HEADROOM: usize = 256;
+use traffic::{Case, FRAMES};
+use worker::Bench;
+use world::World;
 
 /// Nanoseconds a packet: what must be held now, and what is aimed at.
 const TARGET: f64 = 100.0;
@@ -45,7 +39,7 @@ fn main() {
         sizes = vec![1_000, 100_000, 1_000_000];
     }
     println!("{}", machine::describe());
-    machine::pin();
+    machine::pin_to(machine::last_core());
     println!(
         "64-byte IPv4 packets in bursts of {BURST}, random hits, one core, ns a packet: median (least) of {rounds} rounds"
     );
@@ -61,15 +55,14 @@ fn main() {
 
 /// Prints the rows of one mapping.
 fn time(world: &World, rounds: usize) {
-    let mut worker = WorkerState::new(0, 1, world.assembly.around.ports.len());
-    let mut bench = Bench { world, worker: &mut worker, chunks: vec![0; BURST * CHUNK] };
+    let mut bench = Bench::new(&world.assembly.names, world.stage());
     let loads = Case::ALL.map(|case| (case, case.frames(world, FRAMES)));
     let mut walked = vec![Vec::new(); loads.len()];
     let mut copied = Vec::new();
     for round in 0..=rounds {
         for ((case, frames), walked) in loads.iter().zip(&mut walked) {
             let copying = bench.nanoseconds(|bench| bench.copy(frames));
-            let walking = bench.nanoseconds(|bench| bench.walk(case.port(), frames));
+            let walking = bench.nanoseconds(|bench| bench.walk(case.port(), frames, |_| ()));
             // The first round fills caches, branch predictors and translation entries.
             if round > 0 {
                 copied.push(copying);
@@ -96,73 +89,7 @@ fn time(world: &World, rounds: usize) {
     }
 }
 
-/// Nanoseconds that this thread has run.
-fn thread_time() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
-}
-
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// An engine's worker without its rings.
-pub struct Bench<'a> {
-    world: &'a World,
-    worker: &'a mut WorkerState,
-    chunks: Vec<u8>,
-}
-
-impl Bench<'_> {
-    /// What `work` takes of this thread's time for each of [`FRAMES`] packets: what else runs on the core is not in it.
-    fn nanoseconds(&mut self, work: impl FnOnce(&mut Self)) -> f64 {
-        let begun = thread_time();
-        work(self);
-        (thread_time() - begun) / FRAMES as f64
-    }
-
-    /// Copies the frames into chunks, burst by burst.
-    pub fn copy(&mut self, frames: &[[u8; LEN]]) {
-        for burst in frames.chunks(BURST) {
-            std::hint::black_box(fill(&mut self.chunks, burst));
-        }
-    }
-
-    /// Walks the frames, burst by burst.
-    ///
-    /// # Panics
-    /// If any is not forwarded.
-    pub fn walk(&mut self, port: PortId, frames: &[[u8; LEN]]) {
-        let assembly = &self.world.assembly;
-        let mut guard = table::pin();
-        let mut verdicts = [Verdict::Consume; BURST];
-        for burst in frames.chunks(BURST) {
-            let mut chunks = fill(&mut self.chunks, burst);
-            guard.repin();
-            let cx = Context {
-                names: assembly.names.view(&guard),
-                around: &assembly.around,
-                state: &self.world.state,
-                hops: &self.world.hops,
-                now: NOW,
-                dry_run: false,
-            };
-            let walked = walk_burst(&cx, self.worker, port, &mut chunks[..burst.len()], &mut verdicts);
-            let forwarded = |verdict: &Verdict| matches!(verdict, Verdict::Forward { .. });
-            assert!(verdicts[..walked].iter().all(forwarded), "{verdicts:?}");
-        }
-    }
-}
-
-/// The burst as it comes from a ring.
-fn fill<'c>(chunks: &'c mut [u8], burst: &[[u8; LEN]]) -> [Frame<'c>; BURST] {
-    let mut chunks = chunks.chunks_exact_mut(CHUNK);
-    let mut packets = burst.iter();
-    std::array::from_fn(|_| {
-        let chunk = chunks.next().unwrap_or_default();
-        let Some(packet) = packets.next() else { return Frame::new(chunk, 0, 0) };
-        chunk[HEADROOM..HEADROOM + LEN].copy_from_slice(packet);
-        Frame::new(chunk, HEADROOM, LEN)
-    })
 }

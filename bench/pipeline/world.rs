@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sixway::control::assemble::{Assembly, state_in_memory};
 use sixway::flow::State;
-use sixway::naming::{BindingSpec, Located, Names, Network, Networks, Ports, Protocol};
+use sixway::naming::{BindingSpec, Located, Names, NamesWriter, Network, Networks, Ports, Protocol};
 use sixway::neighbour::{Fib, NextHops};
 use sixway::path::{Access, Port, Role, Surroundings};
 use sixway::table;
@@ -22,7 +22,7 @@ pub const TRANSLATED: PortId = PortId(2);
 const BRIDGE: PortId = PortId(3);
 
 /// Equal on all servers.
-const OWNED: PortRange = PortRange { first: 20480, last: 59903 };
+pub const OWNED: PortRange = PortRange { first: 20480, last: 59903 };
 /// Ports that a container serves, by what protocol.
 pub const SERVICES: [(u16, Protocol); 3] =
     [(80, Protocol::One(Proto::TCP)), (53, Protocol::One(Proto::UDP)), (7000, Protocol::Any)];
@@ -94,22 +94,14 @@ pub struct World {
 }
 
 impl World {
-    /// About so many bindings, spread evenly over a thousand servers, or fewer where each would have less than 16.
+    /// About so many bindings: see [`specs`].
     pub fn of(bindings: usize) -> World {
-        let servers = (bindings / 16).clamp(2, 1000);
-        let containers = bindings / servers / BINDINGS;
-        let network = Network {
-            name: "blue".to_owned(),
-            prefixes: vec!["10.0.0.0/8".parse().expect("a prefix")],
-            gateways: vec!["169.254.1.1".parse().expect("an address")],
-            ..Network::default()
-        };
-        let networks = Arc::new(Networks::new(vec![network], &[]).expect("one network"));
-        let us = Place { server: 0, container: 0 }.server_ip();
-        let (names, mut writer) = Names::new(Arc::clone(&networks), &[us], OWNED);
-        let places = (0..servers).flat_map(|server| (0..containers).map(move |container| Place { server, container }));
-        let specs: Vec<_> = places.flat_map(bindings_of).collect();
+        let (servers, containers) = shape(bindings);
+        let specs = specs(bindings);
+        let (names, mut writer) = tables();
         writer.replace(&specs).expect("bindings that do not clash");
+        let us = Place { server: 0, container: 0 }.server_ip();
+        let networks = Arc::clone(names.networks());
         let access = || Role::Access(Access { network: NetworkId(0), pinned: None, id: None });
         let ports = [Role::Uplink { external: false }, access(), access(), access()].into_iter().enumerate();
         let ports = ports.map(|(index, role)| Port {
@@ -125,6 +117,44 @@ impl World {
         let state = state_in_memory(&assembly, NOW).expect("memory for the state");
         World { bindings: specs.len(), servers, containers, assembly, state, hops: Fib::new([], None).next_hops() }
     }
+
+    /// What walks need beside the names.
+    pub fn stage(&self) -> Stage<'_> {
+        Stage { around: &self.assembly.around, state: &self.state, hops: &self.hops }
+    }
+}
+
+/// What a walk needs beside the names.
+#[derive(Clone, Copy)]
+pub struct Stage<'a> {
+    pub around: &'a Surroundings,
+    pub state: &'a State,
+    pub hops: &'a NextHops,
+}
+
+/// Empty tables of server 0, with one network.
+pub fn tables() -> (Arc<Names>, NamesWriter) {
+    let network = Network {
+        name: "blue".to_owned(),
+        prefixes: vec!["10.0.0.0/8".parse().expect("a prefix")],
+        gateways: vec!["169.254.1.1".parse().expect("an address")],
+        ..Network::default()
+    };
+    let networks = Arc::new(Networks::new(vec![network], &[]).expect("one network"));
+    Names::new(networks, &[Place { server: 0, container: 0 }.server_ip()], OWNED)
+}
+
+/// About so many bindings, spread evenly over a thousand servers, or fewer where each would have less than 16.
+pub fn specs(bindings: usize) -> Vec<Located<BindingSpec>> {
+    let (servers, containers) = shape(bindings);
+    let places = (0..servers).flat_map(|server| (0..containers).map(move |container| Place { server, container }));
+    places.flat_map(bindings_of).collect()
+}
+
+/// Servers, and containers of each.
+fn shape(bindings: usize) -> (usize, usize) {
+    let servers = (bindings / 16).clamp(2, 1000);
+    (servers, bindings / servers / BINDINGS)
 }
 
 /// The MAC of a port of ours.

@@ -82,7 +82,7 @@ fn words(verdict: Verdict) -> (&'static str, Option<&'static str>) {
         Verdict::Forward { .. } => ("forwarded", None),
         Verdict::Answer { answer, .. } => ("answered", Some(answer.as_str())),
         Verdict::Drop(reason) => ("dropped", Some(reason.as_str())),
-        Verdict::Consume => ("consumed", None),
+        Verdict::Consume | Verdict::Heard => ("consumed", None),
         Verdict::Host => ("host", None),
         Verdict::Hold { .. } => ("held", None),
     }

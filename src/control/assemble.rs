@@ -117,6 +117,7 @@ fn in_words(clash: &naming::Clash) -> String {
     match &clash.binding.value {
         naming::Wanted::Put(binding) => format!("`{binding}`: {clash}"),
         naming::Wanted::Delete(key) => format!("`{key}`: {clash}"),
+        naming::Wanted::Health(report) => format!("`{}`: {clash}", report.binding),
     }
 }
 

@@ -12,6 +12,8 @@ pub mod config;
 pub mod explanation;
 /// How a running engine hands over to its successor.
 pub mod handover;
+/// Whether containers answer.
+pub mod health;
 /// Who keeps packet memory and sockets while no engine runs.
 pub mod holder;
 /// Accepted change sets on disk.

@@ -49,7 +49,7 @@ pub fn explain(cx: &Context<'_>, question: &Question) -> Result<Explanation, &'s
         Verdict::Forward { port } | Verdict::Answer { port, .. } | Verdict::Hold { port, .. } => {
             Some((port, frame.bytes().to_vec()))
         }
-        Verdict::Drop(_) | Verdict::Consume | Verdict::Host => None,
+        Verdict::Drop(_) | Verdict::Consume | Verdict::Heard | Verdict::Host => None,
     };
     Ok(Explanation { before, steps: notes.0, verdict, after })
 }
@@ -171,7 +171,7 @@ pub fn verdict_text(verdict: &Verdict, around: &Surroundings) -> String {
         Verdict::Forward { port: to } => format!("forwarded by port {}", port(to)),
         Verdict::Answer { port: to, answer } => format!("answered ({answer}) by port {}", port(to)),
         Verdict::Drop(reason) => format!("dropped: {reason}"),
-        Verdict::Consume => "consumed".to_owned(),
+        Verdict::Consume | Verdict::Heard => "consumed".to_owned(),
         Verdict::Host => "passed to the kernel".to_owned(),
         Verdict::Hold { port: to, hop } => format!("held until {hop} is resolved, then by port {}", port(to)),
     }

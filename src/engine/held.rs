@@ -9,8 +9,8 @@ use crate::units::{Ip, PortId, Tick};
 const MOST: usize = 256;
 /// Packets that it holds for one next hop (RFC 1122 section 2.3.2.2 asks for at least one).
 const MOST_FOR_ONE: usize = 16;
-/// How long a packet waits: as long as the kernel's first question does (`retrans_time_ms`).
-const PATIENCE_MS: u64 = 1000;
+/// How long a packet waits: while the kernel asks, three times and a second apart (`mcast_solicit`, `retrans_time_ms`).
+const PATIENCE_MS: u64 = 3000;
 
 /// A packet that waits. Everything in it is written but the two MACs.
 pub(super) struct Held {
@@ -126,7 +126,7 @@ mod tests {
         assert!(waiting.is_due(Tick(5001)) && !waiting.is_due(Tick(5001)), "once a millisecond");
         assert_eq!(waiting.len(), MOST_FOR_ONE + 1);
         while let Some(mut held) = waiting.next() {
-            assert!(!held.is_overdue(Tick(5999)) && held.is_overdue(Tick(6000)));
+            assert!(!held.is_overdue(Tick(7999)) && held.is_overdue(Tick(8000)));
             held.chain.drain(..).for_each(|segment| umem.release(segment.buffer));
             waiting.recycle(held.chain);
         }

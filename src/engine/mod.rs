@@ -21,6 +21,8 @@ mod crossing;
 mod draft;
 /// What would happen to a packet, step by step.
 pub mod explain;
+/// Frames that workers hand to the control side.
+mod heard;
 /// Packets that wait for their next hop's MAC.
 mod held;
 /// Packet memory that is made meanwhile.
@@ -41,6 +43,7 @@ mod worker;
 pub use config::{EngineConfig, Poll, PortConfig, Resolve, StartError};
 pub use counters::{Counters, PortCounters, QueueCounters, WorkerCounters};
 pub use draft::fits;
+pub use heard::Heard;
 pub use memory::Memory;
 pub use start::{BoundQueue, Engine, Stopped};
 pub use tables::Tables;

@@ -25,6 +25,16 @@ impl Worker {
                 self.cells.ports[usize::from(from.0)].consumed.add(1);
                 self.release(chain);
             }
+            Verdict::Heard => {
+                self.cells.ports[usize::from(from.0)].consumed.add(1);
+                if let [only] = &mut chain[..] {
+                    let bounds = usize::from(only.offset)..usize::from(only.offset) + usize::from(only.len);
+                    if let Some(frame) = self.umem.bytes(&mut only.buffer).get(bounds) {
+                        self.mouth.tell(from, frame);
+                    }
+                }
+                self.release(chain);
+            }
             Verdict::Host => {
                 self.cells.ports[usize::from(from.0)].host.add(1);
                 self.release(chain);

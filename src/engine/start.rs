@@ -15,6 +15,7 @@ use super::assignment::worker_of;
 use super::config::{EngineConfig, StartError};
 use super::counters::{Counters, PortCounters, QueueCounters, WorkerCells, WorkerCounters};
 use super::draft::{Crossings, Draft, Sketch, routes};
+use super::heard::Heard;
 use super::memory::Memory;
 use super::tables::Tables;
 use super::wake::Wake;
@@ -67,6 +68,8 @@ pub struct Engine {
     queues: Vec<BoundQueue>,
     /// Which worker sends what is injected.
     senders: HashMap<PortId, usize>,
+    /// None without workers.
+    heard: Option<Arc<Heard>>,
     ports: usize,
     stop: Arc<AtomicBool>,
 }
@@ -120,6 +123,7 @@ impl Engine {
         let drafts = sketches.into_iter().map(Draft::new).collect::<Result<Vec<Draft>, StartError>>()?;
         let mut crossings = Crossings::between(&drafts);
 
+        let heard = Heard::new().map_err(StartError::Memory)?;
         let barrier = Arc::new(Barrier::new(count));
         let (mut workers, mut queues) = (Vec::with_capacity(count), Vec::new());
         for ((index, draft), core) in drafts.into_iter().enumerate().zip(config.cores) {
@@ -141,6 +145,7 @@ impl Engine {
                 scratch: Scratch::new(incoming.len()),
                 incoming,
                 injected,
+                mouth: heard.mouth(),
                 resolve: Arc::clone(&config.resolve),
                 local: WorkerState::new(index as u16, count as u16, ports),
                 cells: Arc::clone(&cells),
@@ -164,14 +169,14 @@ impl Engine {
             });
         }
         let senders = config.ports.iter().map(|port| (port.id, worker_of(port.id, QueueId(0), count))).collect();
-        Ok(Engine { workers, queues, senders, ports, stop })
+        Ok(Engine { workers, queues, senders, heard: Some(Arc::new(heard)), ports, stop })
     }
 
     /// An engine without workers.
     #[must_use]
     pub fn none() -> Engine {
         let stop = Arc::new(AtomicBool::new(true));
-        Engine { workers: Vec::new(), queues: Vec::new(), senders: HashMap::new(), ports: 0, stop }
+        Engine { workers: Vec::new(), queues: Vec::new(), senders: HashMap::new(), heard: None, ports: 0, stop }
     }
 
     /// All queues, by worker, in the order of [`Counters::queues`].
@@ -205,7 +210,13 @@ impl Engine {
         Counters { ports, queues: queues.collect(), workers: self.workers.iter().map(Handle::counters).collect() }
     }
 
-    /// Has a frame of at most 128 bytes sent out of a port. False if it is longer, the port has no queue, or too many
+    /// What workers have heard in answer to what was injected; `None` if there are none.
+    #[must_use]
+    pub fn heard(&self) -> Option<&Arc<Heard>> {
+        self.heard.as_ref()
+    }
+
+    /// Has a frame of at most 590 bytes sent out of a port. False if it is longer, the port has no queue, or too many
     /// are waiting. Not for workers: it takes a lock.
     pub fn inject(&self, port: PortId, frame: &[u8]) -> bool {
         let Some(worker) = self.senders.get(&port).and_then(|&index| self.workers.get(index)) else { return false };

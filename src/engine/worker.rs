@@ -13,6 +13,7 @@ use super::burst::{Fates, Shape};
 use super::config::{Poll, Resolve};
 use super::counters::WorkerCells;
 use super::crossing::{Incoming, Outgoing};
+use super::heard::Mouth;
 use super::held::Waiting;
 use super::tables::Tables;
 use super::wake::Wake;
@@ -34,8 +35,9 @@ const RECLAIM_AFTER_NS: u64 = 2_000_000_000;
 /// Kicks that a worker that stops tries to get rid of what it has staged with.
 const LAST_KICKS: usize = 64;
 
-/// Longest frame that can be injected: ARP and neighbour solicitations.
-pub(super) const INJECTED_MAX: usize = 128;
+/// Longest frame that the control side sends or hears: ARP, and probes of its own, which need no larger packets than any
+/// host takes (576 bytes, RFC 1122 section 3.3.3).
+pub(super) const INJECTED_MAX: usize = 590;
 
 /// A frame that the control side sends. It has its bytes in itself, so that the worker frees nothing.
 pub(super) struct Injected {
@@ -76,6 +78,7 @@ pub(super) struct Worker {
     pub outgoing: Vec<Option<Outgoing>>,
     pub incoming: Vec<Incoming>,
     pub injected: Consumer<Injected>,
+    pub mouth: Mouth,
     pub resolve: Resolve,
     pub local: WorkerState,
     pub cells: Arc<WorkerCells>,

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::table::Handle;
 use crate::units::{Endpoint, Ip, PortRange, Proto};
 
+use super::health::HealthReport;
 use super::replica::ReplicaId;
 use super::spec::{BindingKey, BindingSpec, Part};
 
@@ -32,6 +33,8 @@ pub struct Change {
     pub portless: Vec<Endpoint>,
     /// Containers whose bindings to our own ServerIPs changed.
     pub containers: Vec<Handle>,
+    /// Bindings whose health is another than before.
+    pub health: usize,
     /// Replicas that have left their service: their connections are lost. In order.
     pub replicas_gone: Vec<ReplicaId>,
 }
@@ -94,6 +97,8 @@ impl Rule {
 pub enum Wanted {
     Put(BindingSpec),
     Delete(BindingKey),
+    /// To know this of the binding of the key.
+    Health(HealthReport),
 }
 
 /// Why a change set was refused.

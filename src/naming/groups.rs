@@ -31,7 +31,7 @@ impl Staging<'_> {
         }
     }
 
-    fn share(&mut self, new: &Binding, name: ServiceName, flag: u8) -> bool {
+    fn share(&mut self, new: &Binding, name: ServiceName, flag: u16) -> bool {
         let mut shared = self.regroup.contains(&name) || self.has_group(new, name);
         while let Some(handle) = self.alone_under(new, name) {
             self.reflag(handle, flag, true);
@@ -79,14 +79,17 @@ impl Staging<'_> {
     }
 
     /// Gives a binding another record that differs by a flag; every group that it is in is made anew.
-    fn reflag(&mut self, handle: Handle, flag: u8, to_be: bool) {
+    fn reflag(&mut self, handle: Handle, flag: u16, to_be: bool) {
+        let Some(binding) = self.binding(handle) else { return };
+        let flags = if to_be { binding.flags.0 | flag } else { binding.flags.0 & !flag };
+        self.set_flags(handle, Flags(flags));
+    }
+
+    /// Gives a binding another record with these flags; every group that it is in is made anew.
+    pub(super) fn set_flags(&mut self, handle: Handle, flags: Flags) {
         let Some(mut binding) = self.binding(handle).cloned() else { return };
         self.retire(handle);
-        if to_be {
-            binding.flags.0 |= flag
-        } else {
-            binding.flags.0 &= !flag
-        }
+        binding.flags = flags;
         let new = self.add(binding);
         self.reflagged.insert(handle, new);
         self.re_place(handle, new);
@@ -118,7 +121,7 @@ impl Staging<'_> {
     }
 
     /// Retires the groups of the name and returns who is to be in the new ones, in the order of identities.
-    fn take_members(&mut self, name: ServiceName, flag: u8) -> Vec<(u64, Handle)> {
+    fn take_members(&mut self, name: ServiceName, flag: u16) -> Vec<(u64, Handle)> {
         let mut handles = self.newcomers.get(&name).cloned().unwrap_or_default();
         let (mut old, mut before) = (Vec::new(), Vec::new());
         self.names.groups.find_all_staged(0, name.hash(), self.writer, |handle, group| {
@@ -177,7 +180,7 @@ impl Staging<'_> {
             };
             let mut chosen = contenders(Binding::is_active);
             if chosen.is_empty() {
-                chosen = contenders(|binding| !binding.is_draining());
+                chosen = contenders(Binding::is_eligible);
             }
             let slots = Slots::fill(&chosen, slots_for(serving.iter().map(|(_, _, binding)| binding.weight)));
             let former = self.former(name, proto);

@@ -8,7 +8,7 @@ use crate::table::{Guard, Table, Timeline, Writer};
 use crate::units::{Ip, NetworkId, PortRange};
 
 use super::network::Networks;
-use super::record::{Binding, Container, ContainerId, Group, PublicIp, Server};
+use super::record::{Binding, Container, ContainerId, Group, Illness, PublicIp, Server};
 use super::sizes::Sizes;
 use super::view::View;
 use super::writer::NamesWriter;
@@ -23,6 +23,7 @@ pub struct Names {
     pub(super) servers: Arc<Table<Server, 1>>,
     pub(super) public_ips: Arc<Table<PublicIp, 1>>,
     pub(super) groups: Arc<Table<Group, 1>>,
+    pub(super) illnesses: Arc<Table<Illness, 1>>,
     pub(super) wire_sizes: Sizes,
     pub(super) inside_sizes: Sizes,
     networks: Arc<Networks>,
@@ -51,6 +52,7 @@ impl Names {
             servers: writer.table(),
             public_ips: writer.table(),
             groups: writer.table(),
+            illnesses: writer.table(),
             wire_sizes: Sizes::new(),
             inside_sizes: Sizes::new(),
             network_names: networks.iter().map(|(_, network)| network.name.as_str().into()).collect(),
@@ -69,7 +71,7 @@ impl Names {
         View::new(self, self.timeline.snapshot(guard))
     }
 
-    /// The networks whose names these are.
+    /// The networks whose names these are. What they may do is in force elsewhere: policy changes, names and ids do not.
     #[must_use]
     pub fn networks(&self) -> &Arc<Networks> {
         &self.networks
@@ -118,6 +120,22 @@ impl Names {
         self.bindings.is_empty()
     }
 
+    /// Live records of all tables: bindings and what they refer to.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.bindings.len() + self.containers.len() + self.servers.len() + self.public_ips.len() + self.groups.len()
+    }
+
+    /// Places of all tables that ever held a record. What is neither live nor retired of them is vacant.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.bindings.places()
+            + self.containers.places()
+            + self.servers.places()
+            + self.public_ips.places()
+            + self.groups.places()
+    }
+
     /// What the tables cost, but for the choice tables of services with several replicas: see
     /// [`View::slots_bytes`].
     #[must_use]
@@ -127,5 +145,6 @@ impl Names {
             + self.servers.memory_bytes()
             + self.public_ips.memory_bytes()
             + self.groups.memory_bytes()
+            + self.illnesses.memory_bytes()
     }
 }

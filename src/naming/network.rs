@@ -80,8 +80,9 @@ impl fmt::Display for NetworkError {
 
 impl std::error::Error for NetworkError {}
 
-/// All networks of the configuration with their policy worked out. Never changes once built; read by every worker.
-#[derive(Debug)]
+/// All networks of the configuration with their policy worked out. Never changes once built: another policy is another
+/// of these, with the same names in the same order. Read by every worker.
+#[derive(PartialEq, Eq, Debug)]
 pub struct Networks {
     networks: Vec<Network>,
     by_name: HashMap<String, NetworkId>,

@@ -6,6 +6,7 @@ use crate::table::{self, Guard, Handle};
 use crate::units::Endpoint;
 
 use super::change::{Change, Located};
+use super::health::HealthReport;
 use super::owners;
 use super::record::Container;
 use super::spec::{BindingSpec, Protocol};
@@ -48,6 +49,7 @@ impl<'w> Prepared<'w> {
                 })),
                 replicas_gone: sorted(staged.replicas_gone.iter().copied()),
                 containers: staged.local.iter().map(|&(container, _)| container).collect(),
+                health: staged.health.len(),
             };
         change.containers.sort_unstable();
         change.containers.dedup();
@@ -92,6 +94,12 @@ impl<'w> Prepared<'w> {
         let before = self.writer.names.view(&guard);
         let handles: &[Handle] = self.staged.as_ref().map_or(&[], |staged| &staged.gone);
         handles.iter().filter_map(|&handle| before.spec(before.binding(handle)?)).collect()
+    }
+
+    /// What is known of bindings from now on, other than before.
+    #[must_use]
+    pub fn health(&self) -> &[HealthReport] {
+        self.staged.as_ref().map_or(&[], |staged| &staged.health)
     }
 
     /// Makes it visible to packets, whole.

@@ -17,21 +17,24 @@ use super::spec::Protocol;
 
 /// The yes-or-no properties of a binding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Flags(pub(super) u8);
+pub(super) struct Flags(pub(super) u16);
 
 impl Flags {
-    pub(super) const BLOCK: u8 = 1;
-    pub(super) const NATIVE: u8 = 1 << 1;
-    pub(super) const STANDBY: u8 = 1 << 2;
-    pub(super) const DRAIN: u8 = 1 << 3;
-    pub(super) const PUBLIC: u8 = 1 << 4;
+    pub(super) const BLOCK: u16 = 1;
+    pub(super) const NATIVE: u16 = 1 << 1;
+    pub(super) const STANDBY: u16 = 1 << 2;
+    pub(super) const DRAIN: u16 = 1 << 3;
+    pub(super) const PUBLIC: u16 = 1 << 4;
     /// Several bindings hold the inside name: it is found as a [`Group`].
-    pub(super) const SHARED: u8 = 1 << 5;
+    pub(super) const SHARED: u16 = 1 << 5;
     /// The same of the public name.
-    pub(super) const PUBLIC_SHARED: u8 = 1 << 6;
+    pub(super) const PUBLIC_SHARED: u16 = 1 << 6;
+    /// See [`Health`](super::Health); neither of the two: unknown.
+    pub(super) const UNHEALTHY: u16 = 1 << 7;
+    pub(super) const HEALTHY: u16 = 1 << 8;
 
     #[inline]
-    pub(super) fn has(self, flag: u8) -> bool {
+    pub(super) fn has(self, flag: u16) -> bool {
         self.0 & flag != 0
     }
 }
@@ -176,11 +179,11 @@ impl Binding {
         self.flags.has(Flags::DRAIN)
     }
 
-    /// True if it takes new connections now: neither standby nor draining.
+    /// True if it takes new connections now: neither standby nor draining nor unhealthy.
     #[inline]
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.flags.0 & (Flags::STANDBY | Flags::DRAIN) == 0
+        !self.flags.has(Flags::STANDBY | Flags::DRAIN | Flags::UNHEALTHY)
     }
 
     /// True if it has a public name.
@@ -337,7 +340,11 @@ impl Container {
     #[inline]
     #[must_use]
     pub fn has_active(&self) -> bool {
-        self.active.load(Ordering::Relaxed) > 0
+        self.active_bindings() > 0
+    }
+
+    pub(super) fn active_bindings(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
     }
 
     /// True if some binding ties it to this server.
@@ -408,6 +415,25 @@ impl Held {
         let [a, b, c, d, e, f, _, _] = self.0.get().to_le_bytes();
         Mac([a, b, c, d, e, f])
     }
+}
+
+/// A container that has unhealthy bindings.
+#[derive(Debug)]
+pub(super) struct Illness {
+    pub(super) container: Handle,
+    /// How many.
+    pub(super) bindings: u32,
+}
+
+impl Record for Illness {
+    fn hash_of(&self, _index: usize) -> Option<u64> {
+        Some(illness_hash(self.container))
+    }
+}
+
+#[inline]
+pub(super) fn illness_hash(container: Handle) -> u64 {
+    mix(u64::from(container.0), 1 << 18)
 }
 
 /// A server as some binding names it: two MACs of one address are two records.

@@ -20,7 +20,7 @@ pub struct Replica<'g> {
     pub id: ReplicaId,
 }
 
-/// Several replicas, or one that takes no new connections: whose a packet is depends on its flow.
+/// Several replicas, or one that drains or is unhealthy: whose a packet is depends on its flow.
 #[derive(Clone, Copy)]
 pub struct Choice<'g>(Replicas<'g>);
 
@@ -50,17 +50,17 @@ impl<'g> Service<'g> {
     #[inline]
     pub(super) fn sole(&self) -> Result<&'g Binding, Choice<'g>> {
         match self.replicas {
-            Replicas::One(binding) if !binding.is_draining() => Ok(binding),
+            Replicas::One(binding) if binding.is_eligible() => Ok(binding),
             replicas => Err(Choice(replicas)),
         }
     }
 
     /// The replica that the hash picks for a new flow: by weight over those that are active; if there is none, over those
-    /// that stand by. `None` if all are draining.
+    /// that stand by. `None` if all are draining or unhealthy.
     #[must_use]
     pub fn choose(&self, flow_hash: u64) -> Option<Replica<'g>> {
         match self.replicas {
-            Replicas::One(binding) => (!binding.is_draining()).then(|| self.only(binding)),
+            Replicas::One(binding) => binding.is_eligible().then(|| self.only(binding)),
             Replicas::Several(group) => self.replica_at(group, group.slots.pick(flow_hash)?),
         }
     }
@@ -88,7 +88,7 @@ impl<'g> Service<'g> {
     #[must_use]
     pub fn takes_new(&self, binding: &Binding) -> bool {
         let any_active = || self.choose(0).is_some_and(|chosen| chosen.binding.is_active());
-        binding.is_active() || (!binding.is_draining() && !any_active())
+        binding.is_active() || (binding.is_eligible() && !any_active())
     }
 
     /// True if there is more than one binding, so that a flow must be kept on its replica.

@@ -10,6 +10,7 @@ use crate::units::{Ip, Mac, NetworkId, PortRange};
 
 use super::change::{Clash, Located, Rule, Wanted};
 use super::hash::{inside_hash, ip_hash, mix, pair_hash, text_hash, wire_hash};
+use super::health::{Health, HealthReport};
 use super::live::Names;
 use super::placed::Placed;
 use super::record::{
@@ -30,6 +31,8 @@ pub(super) struct Staged {
     pub(super) touched: Vec<(Ip, Protocol, PortRange)>,
     /// By how much the number of active bindings of a container changes.
     pub(super) active: Vec<(Handle, i32)>,
+    /// The same of its unhealthy bindings.
+    pub(super) unhealthy: Vec<(Handle, i32)>,
     /// The same of its bindings to our own ServerIPs.
     pub(super) local: Vec<(Handle, i32)>,
     /// Public names that a binding gains or loses.
@@ -38,6 +41,8 @@ pub(super) struct Staged {
     pub(super) gone: Vec<Handle>,
     /// Positions of the puts that are new, or in the place of another.
     pub(super) put: Vec<u32>,
+    /// What is known of bindings from now on.
+    pub(super) health: Vec<HealthReport>,
     /// Replicas that have left their service.
     pub(super) replicas_gone: Vec<ReplicaId>,
     /// References counted so far, to be taken back if nothing comes of it.
@@ -110,6 +115,8 @@ struct Draft {
     put: u32,
     network: NetworkId,
     log2: u8,
+    /// What was known of the binding that it replaces.
+    health: Health,
 }
 
 impl<'w> Staging<'w> {
@@ -154,7 +161,7 @@ impl<'w> Staging<'w> {
             let spec = &self.puts[put].value;
             let Some(network) = self.admit(put) else { continue };
             let (base, log2) = spec.inside.base_and_log2();
-            let draft = Draft { put: put as u32, network, log2 };
+            let mut draft = Draft { put: put as u32, network, log2, health: Health::Unknown };
             let who = Who { network, proto: spec.proto, mac: spec.mac, ip: spec.ip, id: spec.id.as_deref() };
             let exact = self.find_ports(who, (base, log2, spec.is_block()));
             let found = match exact {
@@ -172,6 +179,7 @@ impl<'w> Staging<'w> {
             } else if self.is_unchanged(handle, spec) {
                 self.place(handle, put);
             } else {
+                draft.health = self.health_where_it_is(handle, spec);
                 self.retire(handle);
                 self.drafts.push(draft);
                 self.staged.gone.push(handle);
@@ -212,6 +220,7 @@ impl<'w> Staging<'w> {
             return;
         }
         self.make_groups();
+        self.count_unhealthy();
         for at in 0..self.staged.counts.len() {
             let (counted, handle, by) = self.staged.counts[at];
             let count = counted.of(handle, self.names, self.writer);
@@ -291,6 +300,7 @@ impl<'w> Staging<'w> {
         ] {
             flags.0 |= if set { flag } else { 0 };
         }
+        let flags = flags.with_health(draft.health);
         let mut binding = Binding {
             ip: spec.ip,
             server,
@@ -364,6 +374,9 @@ impl<'w> Staging<'w> {
         }
         if binding.is_active() {
             self.staged.active.push((binding.container, by));
+        }
+        if binding.is_unhealthy() {
+            self.staged.unhealthy.push((binding.container, by));
         }
         if let Some(server) = self.names.servers.get_staged(binding.server, self.writer)
             && server.local
@@ -519,7 +532,7 @@ impl<'w> Staging<'w> {
         }
     }
 
-    fn find_key(&mut self, key: &BindingKey) -> Result<Handle, (Rule, String)> {
+    pub(super) fn find_key(&mut self, key: &BindingKey) -> Result<Handle, (Rule, String)> {
         let missing = || (Rule::NoSuchBinding, "no such binding".to_owned());
         let network = self
             .network(&key.network)

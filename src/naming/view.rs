@@ -12,7 +12,7 @@ use super::live::Names;
 use super::name::{Inside, Public, Wire};
 use super::record::{
     BY_ADDRESS, BY_CONTAINER, BY_INSIDE, BY_PAIR, BY_PUBLIC, BY_WIRE, Binding, Container, ContainerId, Flags, Group,
-    Server, ServiceName, Space, blocks_hash, public_hash, shared_hash, wire_name,
+    Illness, Server, ServiceName, Space, blocks_hash, illness_hash, public_hash, shared_hash, wire_name,
 };
 use super::service::{Choice, Service};
 use super::sizes::{Sizes, base_of, exponents};
@@ -52,7 +52,7 @@ impl Placed<'_> {
 #[derive(Clone, Copy)]
 pub enum Outer<'g> {
     Found(Placed<'g>),
-    /// A service that has several replicas, or one that drains.
+    /// A service that has several replicas, or one that drains or is unhealthy.
     Choice(Choice<'g>),
     /// The address has bindings in the network, but none for this protocol and port.
     Unbound,
@@ -254,7 +254,32 @@ impl<'g> View<'g> {
             has_active
         };
         let _ = self.names.containers.find(BY_ADDRESS, hash, &self.at, is_it);
+        if address.is_some_and(|address| address.has_active) && !self.names.illnesses.is_empty() {
+            return Some(Address { has_active: self.any_well(network, ip) });
+        }
         address
+    }
+
+    /// Whether a container of the address takes new connections although others are ill: a client block says nothing of
+    /// a container whose services do not answer.
+    #[cold]
+    fn any_well(&self, network: NetworkId, ip: Ip) -> bool {
+        let mut any = false;
+        self.names.containers.find_all(BY_ADDRESS, address_hash(network, ip), &self.at, |handle, container| {
+            if container.ip != ip || container.network != network {
+                return;
+            }
+            let is_ill = |illness: &Illness| illness.container == handle && illness.bindings > 0;
+            let ill = self.names.illnesses.find(0, illness_hash(handle), &self.at, is_ill).is_some();
+            let mut blocks = 0;
+            if ill {
+                self.names.bindings.find_all(BY_CONTAINER, blocks_hash(handle), &self.at, |_, binding| {
+                    blocks += u32::from(binding.container == handle && binding.is_block() && binding.is_active());
+                });
+            }
+            any |= container.active_bindings() > blocks;
+        });
+        any
     }
 
     /// The service that a public name stands for, with one replica or several.

@@ -8,6 +8,7 @@ use crate::table::{Handle, Writer};
 use crate::units::Ip;
 
 use super::change::{Change, Clash, Located};
+use super::health::HealthReport;
 use super::live::Names;
 use super::prepared::Prepared;
 use super::record::Server;
@@ -80,10 +81,25 @@ impl NamesWriter {
         puts: &'w [Located<BindingSpec>],
         deletes: &[Located<BindingKey>],
     ) -> Result<Prepared<'w>, Vec<Clash>> {
+        self.prepare_with_health(puts, deletes, &[])
+    }
+
+    /// As [`NamesWriter::prepare`], and then notes what is known of the health of bindings, those of the change set
+    /// included.
+    ///
+    /// # Errors
+    /// The same, and reports about bindings that are not there.
+    pub fn prepare_with_health<'w>(
+        &'w mut self,
+        puts: &'w [Located<BindingSpec>],
+        deletes: &[Located<BindingKey>],
+        health: &[Located<HealthReport>],
+    ) -> Result<Prepared<'w>, Vec<Clash>> {
         self.stage(puts, |staging| {
             staging.delete(deletes);
             staging.match_puts(true);
             staging.insert_puts();
+            staging.judge(health);
         })
     }
 
@@ -96,6 +112,12 @@ impl NamesWriter {
     /// Frees what readers have let go of. Every change does it too; called now and then while there is none.
     pub fn reclaim(&mut self) -> usize {
         self.writer.reclaim()
+    }
+
+    /// Retired records that are not yet freed, since a reader may still hold them.
+    #[must_use]
+    pub fn unreclaimed(&self) -> usize {
+        self.writer.unreclaimed()
     }
 
     /// The containers that are bound to one of our own ServerIPs, in no particular order.

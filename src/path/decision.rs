@@ -88,6 +88,8 @@ pub(super) enum To<'g> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stop {
     Drop(Reason),
+    /// It may be the answer to a probe.
+    Heard,
     /// The engine answers an echo request itself.
     Echo,
     /// Nobody holds the destination: a reset, or unreachable (design section 1).

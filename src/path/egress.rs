@@ -7,7 +7,7 @@ use super::observe::{Observer, Step};
 use super::port::Access;
 use super::verdict::Reason;
 use super::walk::{Walk, is_multicast};
-use super::{holder, source};
+use super::{holder, probe, source};
 use crate::frame::{IcmpError, L4, Packet};
 use crate::units::{Endpoint, NetworkId};
 
@@ -69,10 +69,11 @@ fn leave<'g, O: Observer>(
     Plan { src, dst, error_source: flow.is_error().then_some(src.ip), to }
 }
 
-/// The gateway address answers echo and holds nothing else.
+/// The gateway address answers echo, sends probes, and holds nothing else.
 fn to_gateway(packet: &Packet) -> Stop {
     match packet.l4 {
         L4::EchoRequest { .. } => Stop::Echo,
+        _ if probe::may_be_answer(packet) => Stop::Heard,
         _ => Stop::Refuse { reason: Reason::NoBinding, bound: true },
     }
 }

@@ -76,10 +76,12 @@ fn from_elsewhere<'g, O: Observer>(
 ) -> Result<Option<&'g Binding>, Stop> {
     let around = walk.cx.around;
     let is_echo = src.proto.is_echo();
+    let mut is_server = false;
     if let Some(server) = walk.cx.names.server(src.ip) {
         if server.local {
             return Err(Stop::Drop(Reason::SpoofedSource));
         }
+        is_server = !is_echo;
         if !is_echo {
             walk.step(Step::WireName { name: src, found: Found::Unknown });
             if src.proto.has_ports() && around.owned.contains(src.port) {
@@ -90,5 +92,9 @@ fn from_elsewhere<'g, O: Observer>(
         return Err(Stop::Drop(Reason::SpoofedSource));
     }
     walk.step(Step::Outside { ip: src.ip });
+    // Who may not call them gets no answers either: a policy that changes ends what is under way, both directions.
+    if !around.networks.get(receiver).is_some_and(|own| own.outside || own.services && is_server) {
+        return Err(Stop::Drop(Reason::OutsideDenied));
+    }
     Ok(None)
 }

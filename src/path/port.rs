@@ -43,6 +43,7 @@ pub struct Access {
 pub struct Surroundings {
     /// Indexed by `PortId`.
     pub ports: Vec<Port>,
+    /// With the policy that is in force.
     pub networks: Arc<Networks>,
     /// Our own ServerIPs, the first one first.
     pub servers: Vec<Ip>,

@@ -19,12 +19,18 @@ pub(super) fn choose<'g, O>(
 ) -> Option<(&'g Binding, Chosen)> {
     if !service.is_replicated() {
         // The only one there is drains. No entry tells its connections from new ones, but a SYN does.
-        let goes_on = service.former().filter(|_| !flow.opens());
+        let goes_on = service.former().filter(|only| !flow.opens() && !only.binding.is_unhealthy());
         return goes_on.map(|only| (only.binding, Chosen::Drain));
     }
     let affinity = walk.cx.state.affinity();
     let key = affinity.key(Purpose::Destination, caller, &flow.src, &flow.dst);
     let chosen = kept(walk, service, key, flow).or_else(|| before_others_joined(walk, service, key, flow));
+    let chosen = match chosen {
+        // Nobody else can go on with its connection; once it is healthy again, it can.
+        Some((replica, _)) if replica.binding.is_unhealthy() && !may_begin(flow) => return None,
+        Some((replica, _)) if replica.binding.is_unhealthy() => None,
+        chosen => chosen,
+    };
     let (replica, why) = chosen.or_else(|| picked(service, flow))?;
     if may_note(walk, flow) {
         affinity.sent(key, replica.id, flow.signal, walk.cx.now);
@@ -55,11 +61,16 @@ fn before_others_joined<'g, O>(
     key: FlowKey,
     flow: &Flow,
 ) -> Option<(Replica<'g>, Chosen)> {
-    if matches!(flow.signal, Signal::Syn | Signal::Datagram) {
+    if may_begin(flow) {
         return None;
     }
     let former = service.former()?;
     walk.cx.state.affinity().has_room(key, walk.cx.now).then_some((former, Chosen::Former))
+}
+
+/// True if the packet may be the first of its flow, as far as it shows.
+fn may_begin(flow: &Flow) -> bool {
+    matches!(flow.signal, Signal::Syn | Signal::Datagram)
 }
 
 fn picked<'g>(service: &Service<'g>, flow: &Flow) -> Option<(Replica<'g>, Chosen)> {

@@ -25,6 +25,9 @@ pub(super) fn carry_out<O: Observer>(
                 Verdict::Drop(Reason::NoRoom)
             }
         }
+        // No more than answers, so that nobody keeps the control side busy.
+        Stop::Heard if walk.local.may_answer(walk.port, walk.cx.now) => Verdict::Heard,
+        Stop::Heard => Verdict::Drop(Reason::RateLimited),
         Stop::Refuse { reason, bound } => refuse(walk, frame, packet, reason, bound),
         Stop::Error { error, reason } => {
             let from = own_address(walk, packet);

@@ -14,6 +14,8 @@ pub enum Verdict {
     Drop(Reason),
     /// Taken in: it told us something and wants no answer.
     Consume,
+    /// Taken in: it may be the answer to a probe of the control side, which is told.
+    Heard,
     /// Not ours: the kernel's.
     Host,
     /// Rewritten in place but for its two MACs: `hop` has to be resolved first, then send it out of `port`.

@@ -291,6 +291,12 @@ impl<T: Record, const N: usize> Table<T, N> {
         self.len() == 0
     }
 
+    /// Places that ever held a record: those of live and of retired ones, and those that are vacant.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.desk.high_water.load(Ordering::Relaxed)
+    }
+
     /// Bytes of the places that ever held a record, of the indexes and of the books about them. What the records own
     /// elsewhere is not counted.
     #[must_use]

@@ -41,7 +41,7 @@ fn a_binding_is_added_moved_and_removed() {
 
         let moved = WEB.replace("192.168.50.2:20480", "192.168.50.3:20490");
         let answer = done(socket, &format!("add --json --if-generation 4 {moved}"));
-        assert_eq!(answer, "{\"generation\":5,\"added\":0,\"replaced\":1,\"removed\":0}\n");
+        assert_eq!(answer, "{\"generation\":5,\"added\":0,\"replaced\":1,\"removed\":0,\"health\":0}\n");
         done(socket, "remove blue tcp 02:42:0a:02:00:02 10.2.0.2:80");
         assert_eq!(done(socket, &format!("remove {BLOCK}")), "generation 7: 0 added, 0 replaced, 1 removed\n");
         assert_eq!(list(socket, ""), [""; 0]);

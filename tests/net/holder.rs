@@ -15,6 +15,7 @@ use sixway::control::holder::Holder;
 
 use crate::lab::load::{Account, Load};
 use crate::lab::peers::{Greeter, connect, greeting, says_back};
+use crate::lab::way::Way;
 use crate::lab::{Lab, Member, SOON, engine, until};
 
 const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
@@ -38,14 +39,14 @@ fn sigkill_costs_what_overflows_and_what_was_in_hand() {
     let mut accounts = Vec::new();
     for death in 0..10_u8 {
         let server = death % 2 + 1;
-        let (mark, before) = (load.mark(), overflowed(&mut lab));
+        let (before, mark) = (Way::look(&mut lab, "carol"), load.mark());
         lab.engine(server).kill();
         let began = lab.engine(server).spawn();
         lab.engine(server).wait_until_ready();
         let ready = began.elapsed();
         says_back(&mut stream, &[death; 8]).expect("the connection survived");
         let account = load.since(mark);
-        let overflow = overflowed(&mut lab) - before;
+        let overflow = overflowed_since(&before, &mut lab);
         println!("death {death} of s{server}: {account:?}, {overflow} overflowed, ready after {ready:.1?}");
         assert!(account.lost <= overflow + IN_HAND, "{account:?}, {overflow} overflowed");
         assert_eq!(account.doubled, 0, "{account:?}");
@@ -66,11 +67,11 @@ fn a_handed_over_upgrade_costs_only_what_overflows() {
     let mut accounts = Vec::new();
     for upgrade in 0..10_u8 {
         let server = upgrade % 2 + 1;
-        let (mark, before) = (load.mark(), overflowed(&mut lab));
+        let (before, mark) = (Way::look(&mut lab, "carol"), load.mark());
         lab.engine(server).stop();
         lab.engine(server).start();
         let account = load.since(mark);
-        let overflow = overflowed(&mut lab) - before;
+        let overflow = overflowed_since(&before, &mut lab);
         println!("upgrade {upgrade} of s{server}: {account:?}, {overflow} overflowed");
         assert!(account.lost <= overflow && account.doubled == 0, "{account:?}, {overflow} overflowed");
         accounts.push(account);
@@ -107,7 +108,7 @@ fn takeovers(mut lab: Lab) {
     let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("carol reaches web");
     greeting(&mut stream);
     let load = Load::start(lab.at("carol"), lab.at("web"), (WEB, 7), rate());
-    let (start, overflowed_before) = (load.mark(), overflowed(&mut lab));
+    let (before, start) = (Way::look(&mut lab, "carol"), load.mark());
     let mut accounts = Vec::new();
     for upgrade in 0..10_u8 {
         let server = upgrade % 2 + 1;
@@ -121,9 +122,10 @@ fn takeovers(mut lab: Lab) {
         says_back(&mut stream, &[upgrade; 8]).expect("the connection survived");
         accounts.push(account);
     }
-    let (account, overflow) = (load.since(start), overflowed(&mut lab) - overflowed_before);
+    let account = load.since(start);
+    let overflow = overflowed_since(&before, &mut lab);
     println!("in all: {account:?}, {overflow} overflowed");
-    assert!(account.lost == overflow && account.doubled == 0, "{account:?}, {overflow} overflowed");
+    assert!(account.lost <= overflow && account.doubled == 0, "{account:?}, {overflow} overflowed");
     drop(load);
     summary("takeover", &accounts);
     end_well(&mut lab);
@@ -145,15 +147,16 @@ fn a_successor_that_fails_costs_nothing() {
     greeting(&mut stream);
     let config = lab.engine(2).config();
     let good = fs::read_to_string(&config).expect("the configuration");
-    let before = overflowed(&mut lab);
+    let before = Way::look(&mut lab, "carol");
     let load = Load::start(lab.at("carol"), lab.at("web"), (WEB, 7), rate());
     let mark = load.mark();
     fs::write(&config, good.replace("/state\"", "/nowhere\\u0000/state\"")).expect("the configuration");
     assert!(!lab.engine(2).second(&["--takeover"]), "no state can be kept there");
     says_back(&mut stream, b"still the first").expect("the connection survived");
-    let (account, overflow) = (load.since(mark), overflowed(&mut lab) - before);
+    let account = load.since(mark);
+    let overflow = overflowed_since(&before, &mut lab);
     println!("a failed takeover: {account:?}, {overflow} overflowed");
-    assert!(account.lost == overflow && account.doubled == 0, "{account:?}, {overflow} overflowed");
+    assert!(account.lost <= overflow && account.doubled == 0, "{account:?}, {overflow} overflowed");
     assert!(lab.engine(2).log().contains("this engine goes on"), "{}", lab.engine(2).log());
 
     fs::write(&config, good).expect("the configuration");
@@ -311,16 +314,10 @@ fn detach_ends_the_holder() {
     until("its socket is gone", SOON, || (!socket.exists()).then_some(()));
 }
 
-/// Packets that the rings of all engines had no room for, so far. The sockets live on, and so do their counts.
-fn overflowed(lab: &mut Lab) -> u64 {
-    let of_queue = |queue: &serde_json::Value| {
-        ["rx_ring_full", "fill_ring_empty"].map(|count| queue[count].as_u64().expect("a count")).iter().sum::<u64>()
-    };
-    let of_engine = |ports: serde_json::Value| {
-        let ports = ports.as_array().expect("a list").clone();
-        ports.iter().flat_map(|port| port["queues"].as_array().expect("a list")).map(of_queue).sum::<u64>()
-    };
-    [1, 2].into_iter().map(|server| of_engine(lab.engine(server).get("/v1/ports"))).sum()
+/// Packets that found no room since `before`, on carol's way to web: in a ring of an engine (its interface counts them
+/// too), of a veth, or in the buffer of web's socket. All of these run over while the machine is busy elsewhere.
+fn overflowed_since(before: &Way, lab: &mut Lab) -> u64 {
+    Way::look(lab, "carol").lost_since(before)
 }
 
 /// True if the engine that was started last took over every socket.

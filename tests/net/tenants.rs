@@ -128,7 +128,7 @@ fn a_tenant_cannot_reach_another_by_its_wire_name() {
     assert!(web.seen().is_empty());
 }
 
-const PEERED: &str = r#"
+pub const PEERED: &str = r#"
 [[network]]
 name = "blue"
 prefixes = ["10.0.0.0/16"]
@@ -143,7 +143,7 @@ outside = true
 peers = ["blue"]
 "#;
 
-const FOR_PEERS: &str = "blue tcp 02:00:00:00:00:02 192.168.50.2:20490 02:42:0a:00:00:04 10.0.0.4:7\n";
+pub const FOR_PEERS: &str = "blue tcp 02:00:00:00:00:02 192.168.50.2:20490 02:42:0a:00:00:04 10.0.0.4:7\n";
 
 /// A peered client reaches a service of the other network and shows its wire name there: inside names may collide.
 #[test]

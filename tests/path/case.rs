@@ -1,5 +1,6 @@
 //! One form for every fixture: what is there before, a packet in, the packet out, the verdict and what moved.
 
+use sixway::naming::Health;
 use smoltcp::wire::{
     ArpPacket, EthernetFrame, EthernetProtocol, Icmpv4Packet, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket,
 };
@@ -27,6 +28,10 @@ enum Event {
     Time(u64),
     /// The mapping is replaced.
     Mapping(String),
+    /// Somebody says what he knows of the binding of a line.
+    Health(String, Health),
+    /// The policy is replaced by that of another configuration.
+    Policy(String),
 }
 
 /// The bytes of a frame.
@@ -76,6 +81,18 @@ impl Case {
         self
     }
 
+    /// Before it, the binding of this line is found to be healthy or not.
+    pub fn judged(mut self, line: &str, state: Health) -> Case {
+        self.before.push(Event::Health(line.to_owned(), state));
+        self
+    }
+
+    /// Before it, the policy becomes that of this configuration.
+    pub fn governed(mut self, config: String) -> Case {
+        self.before.push(Event::Policy(config));
+        self
+    }
+
     /// The packet that it is about.
     pub fn receives(mut self, port: &'static str, frame: impl Bytes) -> Case {
         self.receive = Some((port, frame.to_frame()));
@@ -121,6 +138,8 @@ impl Case {
                 }
                 Event::Time(seconds) => self.world.later(seconds),
                 Event::Mapping(mapping) => self.world.remap(&mapping),
+                Event::Health(line, state) => self.world.judge(&line, state),
+                Event::Policy(config) => self.world.govern(&config),
             }
         }
         let before = self.world.remembered();

@@ -120,6 +120,11 @@ fn config(server: &str, uplink: &str, ports: &[(&str, &str, &str, &str)]) -> Str
     text
 }
 
+/// The configuration of server B.
+pub fn config_b() -> String {
+    config(B, MAC_B, &PORTS[9..])
+}
+
 pub fn server_a() -> World {
     World::new(&config_a(), MAPPING)
 }
@@ -132,7 +137,12 @@ pub fn server_a_with(from: &str, to: &str) -> World {
 }
 
 pub fn server_b() -> World {
-    World::new(&config(B, MAC_B, &PORTS[9..]), MAPPING)
+    World::new(&config_b(), MAPPING)
+}
+
+/// Server B with a place for the container `native`.
+pub fn server_b_with_a_berth() -> World {
+    World::new(&config(B, MAC_B, &[&PORTS[9..], &PORTS[..1]].concat()), MAPPING)
 }
 
 impl Packet {

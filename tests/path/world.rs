@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sixway::control::assemble::{Assembly, fixed_hops};
 use sixway::control::config::Config;
 use sixway::flow::{Geometry, Holding, Side, Signal, State};
 use sixway::frame::Frame;
-use sixway::naming::{ReplicaId, Wire};
+use sixway::naming::{Health, HealthReport, Located, ReplicaId, Wire, parse_key};
 use sixway::neighbour::NextHops;
 use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, hold_pinned, walk, walk_burst};
 use sixway::table;
@@ -83,6 +84,19 @@ impl World {
         self.settle();
     }
 
+    /// Somebody says what he knows of the binding of this line.
+    pub fn judge(&mut self, line: &str, state: Health) {
+        let report = HealthReport { binding: parse_key(line).unwrap(), state };
+        let prepared = self.assembly.writer.prepare_with_health(&[], &[], &[Located { line: 1, value: report }]);
+        prepared.unwrap_or_else(|errors| panic!("{errors:?}")).commit();
+    }
+
+    /// Replaces the policy by that of another configuration of the same networks.
+    pub fn govern(&mut self, config: &str) {
+        let config = Config::parse(Path::new("sixway.toml"), config).unwrap_or_else(|errors| panic!("{errors:?}"));
+        self.assembly.around.networks = Arc::new(config.build_networks().unwrap());
+    }
+
     pub fn later(&mut self, seconds: u64) {
         self.now = self.now.after_ms(seconds * 1000);
     }
@@ -144,6 +158,7 @@ impl World {
             Verdict::Answer { port, answer } => format!("answer {} {answer}", self.port_name(port)),
             Verdict::Drop(reason) => format!("drop {reason}"),
             Verdict::Consume => "consume".to_owned(),
+            Verdict::Heard => "heard".to_owned(),
             Verdict::Host => "host".to_owned(),
             Verdict::Hold { port, hop } => format!("hold {} {hop}", self.port_name(port)),
         }

@@ -158,7 +158,7 @@ fn show_changed(changed: Changed, output: &mut Output) {
     if output.is_json() {
         return output.json(&changed);
     }
-    let Changed { generation, added, replaced, removed } = changed;
+    let Changed { generation, added, replaced, removed, .. } = changed;
     let [added, replaced, removed] = [added, replaced, removed].map(|count| thousands(count as u64));
     output.line(format_args!("generation {generation}: {added} added, {replaced} replaced, {removed} removed"));
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::super::client::{Client, ClientError, broken};
 use super::super::output::{Colour, Output};
 use super::{Failure, Watch};
-use crate::naming::{BindingKey, BindingSpec};
+use crate::naming::{BindingKey, BindingSpec, HealthReport};
 
 /// The data of an event.
 #[derive(Deserialize)]
@@ -18,6 +18,8 @@ struct Event {
     put: Vec<BindingSpec>,
     #[serde(default)]
     delete: Vec<BindingKey>,
+    #[serde(default)]
+    health: Vec<HealthReport>,
 }
 
 /// Prints until the engine ends it.
@@ -63,6 +65,9 @@ fn show(kind: &str, data: &[u8], output: &mut Output) -> Result<(), ClientError>
     for binding in &event.put {
         let line = output.paint(Colour::Green, &format!("+ {binding}"));
         output.line(line);
+    }
+    for HealthReport { binding, state } in &event.health {
+        output.line(format_args!("= {binding} is {state}"));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use super::claims::Wanted;
 use super::preparation::Preparation;
@@ -130,6 +131,7 @@ pub(super) fn appliance(
         state_file,
         succession: Mutex::new(succession),
         history,
+        port_down: Notify::new(),
         control: Mutex::new(Control { writer: assembly.writer, ports, journal: journal.map(Start::open) }),
     }
 }

@@ -59,7 +59,9 @@ pub(super) fn keep(
     prepared: Prepared<'_>,
     commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
 ) -> Result<Change, Refused> {
-    let Some(journal) = journal else { return commit(prepared).map_err(Refused::Host) };
+    // What is known of health is found out anew by every engine.
+    let is_mapping = prepared.put().len() + prepared.gone().len() > 0;
+    let Some(journal) = journal.filter(|_| is_mapping) else { return commit(prepared).map_err(Refused::Host) };
     let text = journal::record_of(&prepared);
     let room = journal.reserve(&text).map_err(Refused::NotKept)?;
     let change = commit(prepared).map_err(Refused::Host)?;
@@ -173,7 +175,8 @@ impl Appliance {
         let Control { writer, ports, .. } = control;
         // Names go back to those who had them until a moment ago: they need no rest.
         let outcome = writer.prepare(&puts, &deletes).map_err(Refused::Clashes).and_then(|prepared| {
-            let commit = |prepared: Prepared<'_>| self.put_in_force(prepared, ports, true).map_err(Refused::Host);
+            let commit =
+                |prepared: Prepared<'_>| self.put_in_force(prepared, ports, true, &mut None).map_err(Refused::Host);
             commit_noted(prepared, &self.history, commit)
         });
         if let Err(why) = outcome {

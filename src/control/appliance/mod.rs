@@ -3,12 +3,14 @@
 
 mod boot;
 mod changeover;
+mod checks;
 mod claims;
 mod handover;
 mod held;
 mod keeping;
 mod news;
 mod observed;
+mod policy;
 mod preparation;
 mod probe;
 mod programs;
@@ -23,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::afxdp::program::Attached;
 use crate::control::changes::History;
@@ -49,6 +52,8 @@ pub struct Appliance {
     state_file: PathBuf,
     succession: Mutex<Succession>,
     history: History,
+    /// Told when a port goes down, for those who probe what is behind it.
+    port_down: Notify,
     /// Locked by the control thread alone, for as long as one call takes.
     control: Mutex<Control>,
 }

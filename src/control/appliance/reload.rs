@@ -1,4 +1,4 @@
-//! Another mapping, while packets flow.
+//! Another mapping or policy, while packets flow.
 
 use std::io;
 use std::sync::Arc;
@@ -8,37 +8,69 @@ use tokio::sync::oneshot;
 use super::changeover::{Followers, put_in_force};
 use super::claims::Names;
 use super::programs::answers_arp;
-use super::{Appliance, Control, PortOnHost, keeping, state_file};
+use super::{Appliance, Control, PortOnHost, keeping, policy, state_file};
 use crate::afxdp::program::{Claims, ClaimsMap};
 use crate::control::assemble::MappingFile;
 use crate::control::changes::{History, Refused, Wish, carry_out, commit_noted};
-use crate::control::config::{self, Mistake};
+use crate::control::config::{self, Config, Mistake};
 use crate::control::journal::Outcome;
 use crate::control::server::Mapped;
 use crate::engine::Tables;
 use crate::naming::{self, Change, Prepared, View};
-use crate::path::hold_pinned_among;
+use crate::path::{Surroundings, hold_pinned_among};
 use crate::table;
 
+/// What a reload did.
+pub(super) struct Reloaded {
+    pub change: Change,
+    /// Tells once the former journal is gone.
+    pub kept: Option<oneshot::Receiver<Outcome>>,
+    /// The policy is another.
+    pub policy: bool,
+    /// What else the configuration says otherwise than the one that the engine runs with.
+    pub waiting: Vec<&'static str>,
+}
+
 impl Appliance {
-    /// Reads the mapping file again and puts it in force as one change set. A journal goes out from it from now on, and
-    /// tells once the former one is gone.
+    /// Reads configuration and mapping again. What the configuration says of networks and pairs of them becomes the policy
+    /// at once, whole, and the mapping file becomes the mapping, as one change set, right after it. A journal goes out from
+    /// that file from now on.
     ///
     /// # Errors
-    /// Every mistake in it; the mapping then stays as it was.
-    pub fn reload_mapping(&self) -> Result<(Change, Option<oneshot::Receiver<Outcome>>), Vec<Mistake>> {
+    /// Every mistake in both; all then stays as it was.
+    pub(super) fn reload(&self) -> Result<Reloaded, Vec<Mistake>> {
         let mut control = self.control();
         let Control { writer, ports, journal } = &mut *control;
-        let mapping = MappingFile::read(&self.config)?;
+        let config = Config::load(&self.config.file);
+        let policy = config.and_then(|config| Ok((policy::of(&config, &self.config)?, config)));
+        let (mapping, (networks, config)) = match (MappingFile::read(&self.config), policy) {
+            (Ok(mapping), Ok(policy)) => (mapping, policy),
+            (mapping, policy) => {
+                let mistakes = [policy.err(), mapping.err()];
+                return Err(mistakes.into_iter().flatten().flatten().collect());
+            }
+        };
+        let around = {
+            let guard = table::pin();
+            let around = self.tables.around.load(&guard);
+            (*around.networks != networks).then(|| Surroundings { networks: Arc::new(networks), ..around.clone() })
+        };
+        let changes_policy = around.is_some();
+        let mut around = around;
         let prepared = mapping.prepare(writer)?;
-        let commit = |prepared: Prepared<'_>| self.put_in_force(prepared, ports, false).map_err(Refused::Host);
+        let commit =
+            |prepared: Prepared<'_>| self.put_in_force(prepared, ports, false, &mut around).map_err(Refused::Host);
         let change = commit_noted(prepared, &self.history, commit)
             .map_err(|err| vec![Mistake::in_file(&self.config.server.mapping, err.to_string())])?;
+        // It has waited for a change of the mapping, of which there was none.
+        around.take().into_iter().for_each(|around| self.tables.around.store(around));
+        self.tables.around.reclaim();
         let kept = journal.as_mut().map(|journal| journal.rebase(mapping.mark()));
-        Ok((change, kept))
+        Ok(Reloaded { change, kept, policy: changes_policy, waiting: policy::needs_a_start(&config, &self.config) })
     }
 
-    /// Puts a change set in force. `force`: wire names that change hands do not rest.
+    /// Puts a change set in force. `force`: wire names that change hands do not rest. `around`: takes the place of the
+    /// surroundings just before.
     ///
     /// # Errors
     /// An XDP program did not take the claims; the mapping then stays as it was.
@@ -47,8 +79,9 @@ impl Appliance {
         prepared: Prepared<'_>,
         ports: &mut [PortOnHost],
         force: bool,
+        around: &mut Option<Surroundings>,
     ) -> io::Result<Change> {
-        let mut host = Host { ports, configured: &self.config.ports, tables: &self.tables };
+        let mut host = Host { ports, configured: &self.config.ports, tables: &self.tables, around };
         put_in_force(prepared, &self.tables.state, state_file::now(), force, &mut host)
     }
 }
@@ -66,7 +99,8 @@ impl Mapped for Appliance {
         let mut control = self.control();
         let Control { writer, ports, journal } = &mut *control;
         let change = carry_out(writer, wish, &self.history, |prepared| {
-            keeping::keep(journal.as_mut(), prepared, |prepared| self.put_in_force(prepared, ports, wish.force))
+            let put_in_force = |prepared: Prepared<'_>| self.put_in_force(prepared, ports, wish.force, &mut None);
+            keeping::keep(journal.as_mut(), prepared, put_in_force)
         })?;
         if wish.force {
             tracing::warn!(generation = change.generation, "a change set was forced: no wire name of it rests");
@@ -84,6 +118,8 @@ struct Host<'a> {
     ports: &'a mut [PortOnHost],
     configured: &'a [config::Port],
     tables: &'a Tables,
+    /// What takes the place of the surroundings with the change.
+    around: &'a mut Option<Surroundings>,
 }
 
 impl Host<'_> {
@@ -111,6 +147,7 @@ impl Followers for Host<'_> {
     }
 
     fn ready(&mut self, view: &View<'_>, change: &Change) {
+        self.around.take().into_iter().for_each(|around| self.tables.around.store(around));
         let guard = table::pin();
         hold_pinned_among(view, self.tables.around.load(&guard), change.containers.iter().copied());
     }

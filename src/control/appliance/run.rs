@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::boot::{boot, with_link};
 use super::news::News;
 use super::preparation::Preparation;
+use super::reload::Reloaded;
 use super::stages::Stages;
 use super::takeover::take_over;
 use super::{Appliance, BootError, probe, state_file};
@@ -65,7 +66,7 @@ pub struct Manner {
     pub takeover: bool,
 }
 
-/// Runs a server until SIGTERM or SIGINT, or until another has taken over. SIGHUP reloads the mapping.
+/// Runs a server until SIGTERM or SIGINT, or until another has taken over. SIGHUP reloads mapping and policy.
 ///
 /// # Errors
 /// It could not come up, or its control thread failed.
@@ -131,6 +132,7 @@ async fn serve_until_told(
         outcome = appliance.heed_signals() => outcome.map_err(RunError::Control),
         outcome = news.heed(|change| appliance.note(change)) => outcome.map_err(RunError::Control),
         () = appliance.keep_house() => Ok(()),
+        outcome = appliance.keep_checking() => outcome.map_err(RunError::Control),
         outcome = appliance.heed_successors(&door, &bequest) => {
             // The state and the socket are another's: nothing may be changed here any more, and answers come from there.
             server.abort();
@@ -161,26 +163,34 @@ impl Appliance {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => match self.reload_mapping() {
-                    Ok((change, kept)) => {
-                        if let Some(Ok(Err(why))) = wait_for(kept).await {
-                            tracing::error!("the former journal is still there, and would be loaded: {why}");
-                        }
-                        tracing::info!(
-                            generation = change.generation,
-                            added = change.added,
-                            replaced = change.replaced,
-                            removed = change.removed,
-                            "the mapping was reloaded"
-                        );
-                        self.probe();
-                    }
-                    Err(mistakes) => {
-                        for mistake in mistakes {
-                            tracing::error!("the mapping stays as it was: {mistake}");
-                        }
-                    }
-                },
+                _ = hangup.recv() => self.heed_hangup().await,
+            }
+        }
+    }
+
+    async fn heed_hangup(&self) {
+        match self.reload() {
+            Ok(Reloaded { change, kept, policy, waiting }) => {
+                if let Some(Ok(Err(why))) = wait_for(kept).await {
+                    tracing::error!("the former journal is still there, and would be loaded: {why}");
+                }
+                for what in waiting {
+                    tracing::warn!("{what} has changed in the configuration: this takes effect at the next start");
+                }
+                tracing::info!(
+                    generation = change.generation,
+                    added = change.added,
+                    replaced = change.replaced,
+                    removed = change.removed,
+                    policy = if policy { "changed" } else { "as before" },
+                    "mapping and policy were reloaded"
+                );
+                self.probe();
+            }
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    tracing::error!("mapping and policy stay as they were: {mistake}");
+                }
             }
         }
     }
@@ -226,6 +236,11 @@ impl Appliance {
             Change::Link(link) => self.note_link(link),
             Change::LinkGone { name } => {
                 tracing::warn!(interface = name, "the interface is gone");
+                let mut control = self.control();
+                for on_host in control.ports.iter_mut().filter(|on_host| on_host.link.name == name) {
+                    (on_host.link.up, on_host.link.running) = (false, false);
+                }
+                drop(control);
                 self.release(&name);
             }
         }
@@ -262,5 +277,6 @@ impl Appliance {
             }
         }
         crate::path::hold_pinned_among(&names, around, control.writer.containers_here());
+        self.port_down.notify_one();
     }
 }

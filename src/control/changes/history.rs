@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::naming::{BindingKey, BindingSpec, Prepared};
+use crate::naming::{BindingKey, BindingSpec, HealthReport, Prepared};
 
 /// Bindings that are kept, over all change sets: some ten megabytes. A watcher that falls back further reads the mapping
 /// anew.
@@ -39,6 +39,8 @@ pub struct Event {
 struct What {
     put: Vec<BindingSpec>,
     delete: Vec<BindingKey>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    health: Vec<HealthReport>,
 }
 
 /// What came after this generation is no longer known in full, or the generation is not known at all.
@@ -49,14 +51,14 @@ impl Event {
     /// What a prepared change set does.
     pub(super) fn of(prepared: &Prepared<'_>) -> Event {
         let change = prepared.change();
-        let small = prepared.put().len() + change.removed <= KEPT / 2;
+        let small = prepared.put().len() + change.removed + change.health <= KEPT / 2;
         let what = small.then(|| {
             let put: Vec<BindingSpec> = prepared.put().cloned().collect();
             // A binding in the place of another has its key, but for blocks of equal numbers that got others.
             let replaced: HashSet<BindingKey> = put.iter().map(BindingSpec::exact_key).collect();
             let delete =
                 prepared.gone().iter().map(BindingSpec::exact_key).filter(|key| !replaced.contains(key)).collect();
-            What { put, delete }
+            What { put, delete, health: prepared.health().to_vec() }
         });
         Event { generation: change.generation, what, json: OnceLock::new() }
     }
@@ -67,7 +69,7 @@ impl Event {
         self.generation
     }
 
-    /// `{"generation":N,"put":[…],"delete":[…]}`
+    /// `{"generation":N,"put":[…],"delete":[…]}`, and `"health":[…]` if there is any
     #[must_use]
     pub fn json(&self) -> &str {
         #[derive(Serialize)]
@@ -81,7 +83,7 @@ impl Event {
     }
 
     fn bindings(&self) -> usize {
-        self.what.as_ref().map_or(0, |what| what.put.len() + what.delete.len())
+        self.what.as_ref().map_or(0, |what| what.put.len() + what.delete.len() + what.health.len())
     }
 }
 

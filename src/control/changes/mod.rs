@@ -5,7 +5,7 @@ mod history;
 use std::fmt;
 use std::io;
 
-use crate::naming::{BindingKey, BindingSpec, Change, Clash, Located, NamesWriter, Prepared};
+use crate::naming::{BindingKey, BindingSpec, Change, Clash, HealthReport, Located, NamesWriter, Prepared};
 use crate::table;
 
 pub use history::{Event, Gone, History};
@@ -14,8 +14,8 @@ pub use history::{Event, Gone, History};
 pub enum ChangeSet<'a> {
     /// This and nothing else.
     Replace(&'a [Located<BindingSpec>]),
-    /// As it is, without these keys and with these bindings.
-    Apply { puts: &'a [Located<BindingSpec>], deletes: &'a [Located<BindingKey>] },
+    /// As it is, without these keys and with these bindings; and what is known of the health of some.
+    Apply { puts: &'a [Located<BindingSpec>], deletes: &'a [Located<BindingKey>], health: &'a [Located<HealthReport>] },
 }
 
 /// A change set as somebody asks for it.
@@ -67,7 +67,7 @@ pub fn carry_out(
     }
     let prepared = match wish.set {
         ChangeSet::Replace(bindings) => writer.prepare_replacement(bindings),
-        ChangeSet::Apply { puts, deletes } => writer.prepare(puts, deletes),
+        ChangeSet::Apply { puts, deletes, health } => writer.prepare_with_health(puts, deletes, health),
     };
     commit_noted(prepared.map_err(Refused::Clashes)?, history, commit)
 }

@@ -1,6 +1,7 @@
 //! The configuration file: TOML in, a plain [`Config`] or every mistake out.
 
 mod engine;
+mod health;
 mod mistake;
 mod nearest;
 mod neighbour;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::control::health::Check;
 use crate::naming::{Network, NetworkError, Networks, PairRule};
 use crate::units::{Ip, Mac};
 use mistake::Mistakes;
@@ -39,6 +41,8 @@ pub struct Config {
     /// In the order of the file, which gives ports their ids.
     pub ports: Vec<Port>,
     pub neighbours: Vec<Neighbour>,
+    /// Every `[[health]]`: services whose replicas here are probed.
+    pub health: Vec<Check>,
     /// Every `[[policy]]`: explicit rules for pairs of networks.
     pub rules: Vec<PairRule>,
 }
@@ -101,9 +105,11 @@ fn read(file: &Path, root: &DeTable<'_>, mistakes: &mut Mistakes<'_>) -> Option<
     let ports = tables(&mut sections, "port", "[[port]]", port::read);
     let neighbours = tables(&mut sections, "neighbour", "[[neighbour]]", neighbour::read_neighbour);
     let policies = tables(&mut sections, "policy", "[[policy]]", neighbour::read_policy);
+    let checks = tables(&mut sections, "health", "[[health]]", health::read);
     network::check(&networks, sections.mistakes);
     port::check(&ports, &networks, sections.mistakes);
     neighbour::check(&neighbours, &policies, &networks, sections.mistakes);
+    health::check(&checks, &networks, sections.mistakes);
     sections.finish();
     Some(Config {
         file: file.to_owned(),
@@ -113,6 +119,7 @@ fn read(file: &Path, root: &DeTable<'_>, mistakes: &mut Mistakes<'_>) -> Option<
         networks: networks.into_iter().map(network::Draft::finish).collect::<Option<_>>()?,
         ports: ports.into_iter().map(port::Draft::finish).collect::<Option<_>>()?,
         neighbours: neighbours.into_iter().map(neighbour::NeighbourDraft::finish).collect::<Option<_>>()?,
+        health: checks.into_iter().map(health::Draft::finish).collect::<Option<_>>()?,
         rules: policies.into_iter().map(neighbour::PolicyDraft::finish).collect::<Option<_>>()?,
     })
 }

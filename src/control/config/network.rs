@@ -22,6 +22,14 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.name.as_ref().is_some_and(|own| own.get_ref() == name)
+    }
+
+    pub(super) fn has_v4_gateway(&self) -> bool {
+        self.gateways.iter().any(|gateway| gateway.get_ref().is_v4())
+    }
+
     pub(super) fn finish(self) -> Option<Network> {
         let inner = |list: Vec<Spanned<String>>| list.into_iter().map(Spanned::into_inner).collect();
         Some(Network {

@@ -1,6 +1,9 @@
 use std::path::Path;
+use std::time::Duration;
 
+use crate::control::health::{Kind, Thresholds};
 use crate::naming::{Action, Midstream};
+use crate::units::Proto;
 
 use super::*;
 
@@ -250,4 +253,54 @@ fn the_journal_has_its_place() {
     assert_eq!(of("journal = \"none\""), Ok(None));
     let mistakes = of("journal = \"kept/\"").unwrap_err();
     assert!(mistakes[0].message.contains("`journal` is a file"), "{mistakes:?}");
+}
+
+const CHECK: &str = "[[policy]]";
+
+/// The design's example with a `[[health]]` of these lines in it; its first line is 44.
+fn with_check(lines: &str) -> String {
+    DESIGN.replace(CHECK, &format!("[[health]]\n{lines}\n[[policy]]"))
+}
+
+#[test]
+fn a_health_check_has_sane_defaults() {
+    let config = parse(&with_check("network = \"blue\"\nip = \"10.0.0.10\"\nport = 80")).unwrap();
+    let check = &config.health[0];
+    assert_eq!((check.network.as_str(), check.ip.to_string().as_str(), check.port), ("blue", "10.0.0.10", 80));
+    assert_eq!((check.proto, &check.kind), (Proto::TCP, &Kind::Tcp));
+    assert_eq!((check.interval, check.timeout), (Duration::from_secs(1), Duration::from_millis(500)));
+    assert_eq!((check.thresholds, check.half_life), (Thresholds { rise: 2, fall: 2 }, Some(Duration::from_secs(15))));
+    let udp = "network = \"blue\"\nip = \"10.0.0.10\"\nport = 53\nproto = \"udp\"\ndamping = false";
+    let config = parse(&with_check(udp)).unwrap();
+    assert_eq!((&config.health[0].kind, config.health[0].half_life), (&Kind::Udp, None));
+    let http = "network = \"blue\"\nip = \"10.0.0.10\"\nport = 80\nkind = \"http\"\npath = \"/healthz\"";
+    assert_eq!(parse(&with_check(http)).unwrap().health[0].kind, Kind::Http { path: "/healthz".to_owned() });
+}
+
+#[test]
+fn every_mistake_of_a_health_check_is_named_by_line_and_column() {
+    let good = ["network = \"blue\"", "ip = \"10.0.0.10\"", "port = 80", "kind = \"http\""];
+    for (nth, line, expected) in [
+        (0, "network = \"blau\"", "45:11: there is no network `blau`"),
+        (1, "ip = \"fd00::1\"", "46:6: `ip`: only IPv4 services can be probed"),
+        (2, "", "44:1: [[health]] needs `port`, like `port = 80`"),
+        (2, "port = 70000", "47:8: `port` must be 1 to 65535, not 70000"),
+        (3, "kind = \"udp\"", "48:8: `kind` must be \"tcp\" or \"http\" or \"icmp\", not \"udp\""),
+        (3, "path = \"/\"", "48:8: `path` is for `kind = \"http\"`"),
+        (3, "kind = \"http\"\npath = \"x\"", "49:8: `path` begins with `/`"),
+        (3, "interval_ms = 5", "48:15: `interval_ms` must be 10 to 3600000, not 5"),
+        (3, "timeout_ms = 2000", "48:14: `timeout_ms` must not be longer than the interval, 1000 ms"),
+        (3, "intervall_ms = 50", "48:1: unknown key `intervall_ms` in [[health]]; did you mean `interval_ms`?"),
+    ] {
+        let mut lines = good;
+        lines[nth] = line;
+        let mistakes = parse(&with_check(&lines.join("\n"))).unwrap_err();
+        let first = mistakes[0].strip_prefix("/etc/sixway/host.toml:").unwrap();
+        assert!(first.starts_with(expected), "{line}: {mistakes:?}");
+    }
+    let twice = with_check(&good.join("\n"))
+        .replace("[[health]]", &format!("[[health]]\n{}\n[[health]]", good[..3].join("\n")));
+    assert!(parse(&twice).unwrap_err()[0].contains("has a [[health]] already, on line 45"));
+    let no_gateway = with_check(&good.join("\n")).replace("gateway = \"169.254.1.1\"\n", "");
+    assert!(parse(&no_gateway).unwrap_err()[0].contains("needs a `gateway`"));
 }

@@ -9,7 +9,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use hyper::body::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 
 use super::Problem;
@@ -55,31 +55,43 @@ pub(super) async fn list(
     let Query(wanted) = query.map_err(|err| Problem::malformed(err.body_text()))?;
     let names = Arc::clone(engine.names());
     let filter = Filter::new(&wanted, &names)?;
+    Ok(lines_of(names, move |view, binding| filter.wants(view, binding).then(|| view.spec(binding))?))
+}
+
+/// Streams what `line` says of each binding, nothing of some.
+pub(super) fn lines_of<T, F>(names: Arc<Names>, line: F) -> Response
+where
+    T: Serialize,
+    F: Fn(&View<'_>, &Binding) -> Option<T> + Clone + Send + 'static,
+{
     let generation = names.view(&table::pin()).generation();
     let pieces = stream::unfold(Some(0), move |place| {
-        let names = Arc::clone(&names);
+        let (names, line) = (Arc::clone(&names), line.clone());
         async move {
             // Others first: a listing of a million bindings is in no hurry.
             tokio::task::yield_now().await;
-            let (lines, next) = piece(&names, &filter, place?);
+            let (lines, next) = piece(&names, line, place?);
             Some((Ok::<Bytes, Infallible>(lines.into()), next))
         }
     });
     let headers =
         [(header::CONTENT_TYPE.as_str(), "application/x-ndjson".to_owned()), (GENERATION, generation.to_string())];
-    Ok((headers, Body::from_stream(pieces)).into_response())
+    (headers, Body::from_stream(pieces)).into_response()
 }
 
 /// The lines of some bindings, and the place of the next. Nothing is held when it returns: the peer may take its time.
-fn piece(names: &Names, filter: &Filter, mut place: u32) -> (Vec<u8>, Option<u32>) {
+fn piece<T: Serialize>(
+    names: &Names,
+    line: impl Fn(&View<'_>, &Binding) -> Option<T>,
+    mut place: u32,
+) -> (Vec<u8>, Option<u32>) {
     let guard = table::pin();
     let view = names.view(&guard);
     let mut lines = Vec::new();
     loop {
         let (some, next) = view.some_bindings(place, AT_A_TIME);
-        for binding in some.filter(|binding| filter.wants(&view, binding)) {
-            let Some(spec) = view.spec(binding) else { continue };
-            if serde_json::to_writer(&mut lines, &spec).is_ok() {
+        for said in some.filter_map(|binding| line(&view, binding)) {
+            if serde_json::to_writer(&mut lines, &said).is_ok() {
                 lines.push(b'\n');
             }
         }

@@ -14,8 +14,8 @@ use super::body::Incoming;
 use super::problem::{Fault, MOST_FAULTS};
 use super::routes::Engine;
 use super::{Problem, Served};
-use crate::control::changes::{ChangeSet, Refused, Wish};
-use crate::naming::{BindingKey, BindingSpec, Change, Located, Words};
+use crate::control::changes::{ChangeSet, Wish};
+use crate::naming::{BindingKey, BindingSpec, Change, HealthReport, Located, Words};
 
 /// Most bytes of a change set: some fifty thousand bindings. More of them come as several, or as a whole mapping.
 const MAX_CHANGE: usize = 16 << 20;
@@ -25,13 +25,16 @@ const MAX_MAPPING: usize = 1 << 30;
 const MAX_LINE: usize = 16 << 10;
 
 /// What was done.
-#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Changed {
     /// What packets see from now on.
     pub generation: u64,
     pub added: usize,
     pub replaced: usize,
     pub removed: usize,
+    /// Bindings whose health is another than before.
+    #[serde(default)]
+    pub health: usize,
 }
 
 /// The body of `POST /v1/changes`.
@@ -42,6 +45,8 @@ struct ChangeForm {
     put: Numbered<BindingSpec>,
     #[serde(default)]
     delete: Numbered<BindingKey>,
+    #[serde(default)]
+    health: Numbered<HealthReport>,
     if_generation: Option<u64>,
     #[serde(default)]
     force: bool,
@@ -60,7 +65,7 @@ pub(super) async fn change(State(engine): State<Engine>, body: Body) -> Result<J
     let bytes = Incoming::new(body, MAX_CHANGE).whole().await?;
     let form: ChangeForm =
         serde_json::from_slice(&bytes).map_err(|err| Problem::malformed(format!("the change set: {err}")))?;
-    let set = ChangeSet::Apply { puts: &form.put.0, deletes: &form.delete.0 };
+    let set = ChangeSet::Apply { puts: &form.put.0, deletes: &form.delete.0, health: &form.health.0 };
     carry_out(&*engine, &Wish { set, if_generation: form.if_generation, force: form.force }).await
 }
 
@@ -78,21 +83,16 @@ pub(super) async fn replace(
     carry_out(&*engine, &Wish { set, if_generation: query.if_generation, force: query.force }).await
 }
 
-/// Packets see the change set at once; the answer waits for the disk.
+/// Packets see the change set at once; the answer waits for the disk, if the mapping is another.
 async fn carry_out(engine: &dyn Served, wish: &Wish<'_>) -> Result<Json<Changed>, Problem> {
-    match engine.change(wish) {
-        Ok(Change { generation, added, replaced, removed, .. }) => {
-            if let Some(kept) = engine.kept() {
-                let outcome = kept.await.unwrap_or_else(|_| Err("the engine stops".into()));
-                outcome.map_err(|why| Problem::busy(format!("the change set was taken back: {why}")))?;
-            }
-            Ok(Json(Changed { generation, added, replaced, removed }))
-        }
-        Err(Refused::NotKept(why)) => Err(Problem::busy(format!("the mapping stays as it was: {why}"))),
-        Err(Refused::Stale(generation)) => Err(Problem::stale(generation)),
-        Err(Refused::Clashes(clashes)) => Err(Problem::clashes(&clashes)),
-        Err(Refused::Host(err)) => Err(Problem::internal(format!("the mapping stays as it was: {err}"))),
+    let Change { generation, added, replaced, removed, health, .. } = engine.change(wish)?;
+    if added + replaced + removed > 0
+        && let Some(kept) = engine.kept()
+    {
+        let outcome = kept.await.unwrap_or_else(|_| Err("the engine stops".into()));
+        outcome.map_err(|why| Problem::busy(format!("the change set was taken back: {why}")))?;
     }
+    Ok(Json(Changed { generation, added, replaced, removed, health }))
 }
 
 /// Reads NDJSON, a binding a line, as it comes in: no more of the text is kept than the line that has just begun.

@@ -6,6 +6,7 @@ mod body;
 mod change;
 mod connections;
 mod flows;
+mod health;
 mod metrics;
 mod problem;
 mod report;

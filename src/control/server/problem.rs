@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::control::changes::Refused;
 use crate::naming::{Clash, Located, Wanted};
 
 /// Most mistakes that one answer names.
@@ -103,6 +104,17 @@ impl Problem {
     }
 }
 
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Problem {
+        match refused {
+            Refused::Stale(generation) => Problem::stale(generation),
+            Refused::Clashes(clashes) => Problem::clashes(&clashes),
+            Refused::NotKept(why) => Problem::busy(format!("the mapping stays as it was: {why}")),
+            Refused::Host(err) => Problem::internal(format!("the mapping stays as it was: {err}")),
+        }
+    }
+}
+
 impl Fault {
     pub(super) fn of_line(line: u32, detail: String) -> Fault {
         Fault { detail, line: Some(line), ..Fault::default() }
@@ -113,6 +125,7 @@ impl Fault {
         let binding = match value {
             Wanted::Put(binding) => serde_json::to_value(binding).ok(),
             Wanted::Delete(key) => serde_json::to_value(key).ok(),
+            Wanted::Health(report) => serde_json::to_value(&report.binding).ok(),
         };
         let other = clash.other.as_ref();
         Fault {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, Router, middleware};
 use std::ops::Deref;
 use tokio::sync::Semaphore;
 
 use super::report::{DropCount, ExplainRequest, PortReport, Served, Status, WorkerReport};
-use super::{ControlSocket, Problem, access, bindings, change, connections, flows, metrics, watch};
+use super::{ControlSocket, Problem, access, bindings, change, connections, flows, health, metrics, watch};
 
 /// Most bytes that a request's body may have where nothing else is said.
 const MAX_BODY: usize = 64 * 1024;
@@ -45,6 +45,8 @@ pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/bindings", &["get", "put"]),
     ("/v1/bindings/watch", &["get"]),
     ("/v1/changes", &["post"]),
+    ("/v1/health", &["get"]),
+    ("/v1/health/{key}", &["put"]),
     ("/metrics", &["get"]),
 ];
 
@@ -72,6 +74,8 @@ fn handlers(path: &str) -> MethodRouter<Engine> {
         "/v1/bindings" => get(bindings::list).put(change::replace),
         "/v1/bindings/watch" => get(watch::watch),
         "/v1/changes" => post(change::change),
+        "/v1/health" => get(health::list),
+        "/v1/health/{key}" => put(health::put),
         "/metrics" => get(metrics::metrics),
         _ => MethodRouter::new(),
     }

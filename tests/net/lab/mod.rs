@@ -17,6 +17,8 @@ pub mod namespace;
 pub mod peers;
 pub mod programs;
 pub mod raw;
+pub mod stack;
+pub mod way;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -172,9 +174,13 @@ impl Lab {
         &self.dir
     }
 
-    /// Replaces the `[[network]]` tables of the configuration.
+    /// Replaces the `[[network]]` tables of the configuration, and what follows them; a running engine sees it when it is
+    /// told to.
     pub fn set_networks(&mut self, networks: &str) {
         networks.clone_into(&mut self.networks);
+        for server in [1, 2] {
+            self.write_config(server);
+        }
     }
 
     /// Gives engines that start from now on two workers, and the links of servers two queues each way.

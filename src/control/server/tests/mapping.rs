@@ -140,6 +140,46 @@ fn a_watcher_hears_of_every_change_and_can_resume() {
     });
 }
 
+/// What is said of a binding's health is a change set like any other, which watchers can pass on as it is.
+#[test]
+fn health_is_said_listed_and_watched() {
+    const WEB_HEALTH: &str = "PUT /v1/health/blue,tcp,02:42:0a:02:00:02,10.2.0.2:80";
+    with_server("health", |socket| {
+        let start = put(socket, &[WEB, BLOCK]);
+        let mut watcher = Watcher::new(socket, "");
+        watcher.next();
+        let said = |state: &str| ask(socket, WEB_HEALTH, &format!(r#"{{"state":"{state}"}}"#));
+        let listed = || ask_text(socket, "GET /v1/health", "").2;
+        assert_eq!(listed(), "");
+
+        let (status, _, answer) = said("unhealthy");
+        assert_eq!((status, &answer["generation"], &answer["health"]), (200, &json!(start + 1), &json!(1)), "{answer}");
+        let report = json!({"binding": parsed(WEB_KEY), "state": "unhealthy"});
+        assert_eq!(parsed(listed().trim()), report);
+        let (_, _, event) = watcher.next();
+        assert_eq!(event, json!({"generation": start + 1, "put": [], "delete": [], "health": [report]}));
+        assert_eq!(said("unhealthy").2["generation"], start + 1, "known already");
+
+        said("unknown");
+        assert_eq!(listed(), "");
+        let relayed = json!({"put": event["put"], "delete": event["delete"], "health": event["health"]});
+        let (status, _, answer) = ask(socket, "POST /v1/changes", &relayed.to_string());
+        assert_eq!((status, &answer["health"]), (200, &json!(1)), "{answer}");
+        assert_eq!(parsed(listed().trim()), report);
+
+        let (status, _, problem) = ask(socket, "PUT /v1/health/blue,tcp,-,10.9.9.9:80", r#"{"state":"healthy"}"#);
+        assert_eq!((status, &problem["status"]), (404, &json!(404)), "{problem}");
+        for (request, body, hint) in [
+            (WEB_HEALTH, r#"{"state":"ill"}"#, "unhealthy"),
+            (WEB_HEALTH, "{}", "state"),
+            ("PUT /v1/health/blue,tcp", r#"{"state":"healthy"}"#, "NETWORK,PROTO,MAC,IP:PORT"),
+        ] {
+            let (status, _, problem) = ask(socket, request, body);
+            assert!(status == 400 && problem["detail"].as_str().unwrap().contains(hint), "{problem}");
+        }
+    });
+}
+
 /// A whole mapping that is exchanged is too much to be told: the watcher reads it anew.
 #[test]
 fn a_watcher_that_misses_too_much_is_told_so() {

@@ -1,0 +1,139 @@
+//! Health checks at work: between the prober, the workers and the mapping.
+
+use std::collections::hash_map::RandomState;
+use std::future;
+use std::hash::BuildHasher;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::unix::pipe;
+
+use super::Appliance;
+use crate::control::changes::{ChangeSet, Wish};
+use crate::control::health::{Check, Outgoing, Place, Prober, Subject};
+use crate::control::server::Mapped;
+use crate::engine::Heard;
+use crate::naming::{HealthReport, Inside, Located, View};
+use crate::path::Surroundings;
+use crate::table;
+use crate::units::{Endpoint, Mac};
+
+/// The Ethernet type of IPv4.
+const IPV4: [u8; 2] = [0x08, 0x00];
+/// How often the mapping is looked at for new replicas while nothing else happens, in milliseconds.
+const LOOK_EVERY_MS: u64 = 250;
+
+impl Appliance {
+    /// Probes what `[[health]]` names, for ever.
+    pub(super) async fn keep_checking(&self) -> io::Result<()> {
+        if self.config.health.is_empty() {
+            return future::pending().await;
+        }
+        let began = Instant::now();
+        let mut prober = Prober::new(self.config.health.clone(), RandomState::new().hash_one(0));
+        let mut ear: Option<(Arc<Heard>, pipe::Receiver)> = None;
+        loop {
+            // While another engine tries to take over, there may be none for a moment.
+            let heard = self.engine.load().heard().cloned();
+            let next = self.check(&mut prober, began.elapsed().as_millis() as u64);
+            let until = tokio::time::sleep_until((began + Duration::from_millis(next)).into());
+            let Some(heard) = heard else {
+                until.await;
+                continue;
+            };
+            if !ear.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &heard)) {
+                // An eventfd that does not block: for the runtime it is a pipe like any other.
+                let woken = pipe::Receiver::from_owned_fd_unchecked(heard.as_fd().try_clone_to_owned()?)?;
+                ear = Some((Arc::clone(&heard), woken));
+            }
+            let Some((_, woken)) = &ear else { continue };
+            heard.going_to_sleep();
+            if !heard.take(|port, frame| prober.receive(port, frame)) {
+                tokio::select! {
+                    ready = woken.readable() => {
+                        ready?;
+                        while woken.try_read(&mut [0; size_of::<u64>()]).is_ok() {}
+                    }
+                    () = self.port_down.notified() => {}
+                    () = until => {}
+                }
+            }
+            heard.awake();
+        }
+    }
+
+    /// One turn: who is there, what has come in, what is to be sent, and what is known by now. When the next is due.
+    fn check(&self, prober: &mut Prober, now: u64) -> u64 {
+        let engine = self.engine.load();
+        if let Some(heard) = engine.heard() {
+            heard.take(|port, frame| prober.receive(port, frame));
+        }
+        let reports = {
+            let guard = table::pin();
+            let (names, around) = (self.tables.names.view(&guard), self.tables.around.load(&guard));
+            let up: Vec<bool> = self.control().ports.iter().map(|port| port.link.up && port.link.running).collect();
+            for (nth, check) in self.config.health.iter().enumerate() {
+                prober.look(nth, subjects(check, &names, &up).into_iter(), now);
+            }
+            let (outgoing, reports) = prober.poll(now, |check| gateway(check, around));
+            for Outgoing { to, packet } in outgoing {
+                let Some(own) = around.port(to.port) else { continue };
+                // What does not fit now is lost, as on any wire.
+                engine.inject(to.port, &frame(to.mac, own.mac, &packet));
+            }
+            reports
+        };
+        if !reports.is_empty() {
+            self.report(reports);
+        }
+        prober.next_at(now).unwrap_or(u64::MAX).clamp(now + 1, now + LOOK_EVERY_MS)
+    }
+
+    /// Tells packets, and whoever watches, what is known of the health of replicas.
+    fn report(&self, reports: Vec<HealthReport>) {
+        let told = |state, binding: &dyn std::fmt::Display| tracing::info!(%binding, "is {state}");
+        for report in reports {
+            told(report.state, &report.binding);
+            let report = [Located { line: 1, value: report }];
+            let set = ChangeSet::Apply { puts: &[], deletes: &[], health: &report };
+            if self.change(&Wish { set, if_generation: None, force: false }).is_err() {
+                tracing::warn!(binding = %report[0].value.binding, "has left the mapping meanwhile");
+            }
+        }
+    }
+}
+
+/// The bindings to this server that a check is about.
+fn subjects(check: &Check, names: &View<'_>, up: &[bool]) -> Vec<Subject> {
+    let end = Endpoint { proto: check.proto, ip: check.ip, port: check.port };
+    let service = names.network(&check.network).and_then(|network| names.service(network, Inside(end)));
+    let members = service.into_iter().flat_map(|service| service.members());
+    let here = members.filter(|binding| names.server_of(binding).is_some_and(|server| server.local));
+    let subject = |binding| {
+        let held = names.container_of(binding)?.held_by();
+        let held = held.filter(|held| up.get(usize::from(held.port().0)).is_some_and(|up| *up));
+        Some(Subject {
+            identity: names.identity(binding),
+            binding: names.spec(binding)?.exact_key(),
+            place: held.map(|held| Place { port: held.port(), mac: held.mac() }),
+            health: binding.health(),
+        })
+    };
+    here.filter_map(subject).collect()
+}
+
+/// What a network's containers have as their router: even a sealed container answers it.
+fn gateway(check: &Check, around: &Surroundings) -> Option<Ipv4Addr> {
+    let network = around.networks.get(around.networks.id(&check.network)?)?;
+    network.gateways.iter().find_map(|gateway| match gateway.to_std() {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    })
+}
+
+fn frame(to: Mac, from: Mac, packet: &[u8]) -> Vec<u8> {
+    [&to.0[..], &from.0, &IPV4, packet].concat()
+}

@@ -1,0 +1,292 @@
+//! One probe: an exchange of packets with one container, by smoltcp. Without I/O and clock.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::{icmp, tcp, udp};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr, IpProtocol, Ipv4Packet};
+
+use super::check::Kind;
+
+/// The largest packet of a probe, which makes the answers no larger: what any host takes (RFC 1122 section 3.3.3).
+const MTU: usize = 576;
+/// What datagrams and echo requests carry.
+const PAYLOAD: &[u8] = b"sixway health check";
+/// Most of an HTTP answer that is looked at: the status line is at its beginning.
+const STATUS_LINE: usize = "HTTP/1.1 200".len();
+
+/// How a probe ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Good,
+    /// No answer in time, or a wrong one.
+    Bad,
+    /// The container itself said no: a reset, or unreachable.
+    Refused,
+}
+
+/// An end of an exchange: an address, and a port or echo identifier.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    pub ip: Ipv4Addr,
+    pub port: u16,
+}
+
+/// A probe under way.
+pub struct Exchange {
+    kind: Kind,
+    own: End,
+    target: End,
+    deadline: u64,
+    wires: Wires,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+    /// The container said no.
+    refused: bool,
+    /// HTTP: the request is on its way, and what has come back.
+    asked: bool,
+    heard: Vec<u8>,
+    over: bool,
+}
+
+impl Exchange {
+    /// Begins at `now`, in milliseconds, and fails at `deadline`. `seed` should not be guessed by the container.
+    #[must_use]
+    pub fn new(kind: &Kind, own: End, target: End, now: u64, deadline: u64, seed: u64) -> Exchange {
+        let mut wires = Wires::default();
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut wires, instant(now));
+        interface.update_ip_addrs(|addresses| {
+            // There is room for one.
+            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(own.ip), 32));
+        });
+        // And for one route; without Ethernet its next hop is of no consequence.
+        let _ = interface.routes_mut().add_default_ipv4_route(target.ip);
+        let mut sockets = SocketSet::new(Vec::new());
+        let socket = match kind {
+            Kind::Tcp | Kind::Http { .. } => sockets.add(tcp_socket(&mut interface, own, target)),
+            Kind::Udp => sockets.add(udp_socket(own, target)),
+            Kind::Icmp => sockets.add(icmp_socket(own, target)),
+        };
+        Exchange {
+            kind: kind.clone(),
+            own,
+            target,
+            deadline,
+            wires,
+            interface,
+            sockets,
+            socket,
+            refused: false,
+            asked: false,
+            heard: Vec::new(),
+            over: false,
+        }
+    }
+
+    /// Takes an IP packet from the container. False if it has nothing to do with this exchange.
+    pub fn receive(&mut self, packet: &[u8]) -> bool {
+        let Ok(view) = Ipv4Packet::new_checked(packet) else { return false };
+        if view.src_addr() != self.target.ip || view.dst_addr() != self.own.ip {
+            return false;
+        }
+        self.refused |= view.next_header() == IpProtocol::Icmp && is_unreachable(view.payload());
+        self.wires.incoming.push_back(packet.to_vec());
+        true
+    }
+
+    /// Goes on at `now`. Gives the outcome once, when it is known; the exchange may go on to take its leave.
+    pub fn poll(&mut self, now: u64) -> Option<Outcome> {
+        self.interface.poll(instant(now), &mut self.wires, &mut self.sockets);
+        let outcome = if self.over { None } else { self.look(now) };
+        if let Some(outcome) = outcome {
+            self.over = true;
+            if matches!(self.kind, Kind::Tcp | Kind::Http { .. }) {
+                let socket = self.sockets.get_mut::<tcp::Socket>(self.socket);
+                if outcome == Outcome::Good { socket.close() } else { socket.abort() }
+            }
+        }
+        // What was just said has to leave.
+        self.interface.poll(instant(now), &mut self.wires, &mut self.sockets);
+        outcome
+    }
+
+    /// The next IP packet to the container.
+    pub fn sent(&mut self) -> Option<Vec<u8>> {
+        self.wires.outgoing.pop_front()
+    }
+
+    /// When to go on, if nothing comes.
+    pub fn next_at(&mut self, now: u64) -> u64 {
+        let next = self.interface.poll_at(instant(now), &self.sockets).map(|at| at.total_millis().max(0) as u64);
+        next.map_or(self.deadline, |next| next.min(self.deadline))
+    }
+
+    /// True if the outcome is known, and nothing is left to be said.
+    #[must_use]
+    pub fn is_done(&self, now: u64) -> bool {
+        let silent = match self.kind {
+            Kind::Tcp | Kind::Http { .. } => {
+                let state = self.sockets.get::<tcp::Socket>(self.socket).state();
+                matches!(state, tcp::State::Closed | tcp::State::TimeWait)
+            }
+            Kind::Udp | Kind::Icmp => true,
+        };
+        self.over && (silent || now >= self.deadline)
+    }
+
+    fn look(&mut self, now: u64) -> Option<Outcome> {
+        let seen = match self.kind {
+            Kind::Tcp | Kind::Http { .. } => self.look_at_tcp(),
+            Kind::Udp => {
+                let socket = self.sockets.get_mut::<udp::Socket>(self.socket);
+                let from = socket.recv().ok().map(|(_, meta)| meta.endpoint);
+                from.is_some_and(|from| from.port == self.target.port).then_some(Outcome::Good)
+            }
+            Kind::Icmp => {
+                let socket = self.sockets.get_mut::<icmp::Socket>(self.socket);
+                let reply = socket.recv().ok().and_then(|(bytes, _)| Icmpv4Packet::new_checked(bytes).ok());
+                reply
+                    .is_some_and(|reply| reply.msg_type() == smoltcp::wire::Icmpv4Message::EchoReply)
+                    .then_some(Outcome::Good)
+            }
+        };
+        if seen.is_none() && self.refused {
+            return Some(Outcome::Refused);
+        }
+        seen.or((now >= self.deadline).then_some(Outcome::Bad))
+    }
+
+    fn look_at_tcp(&mut self) -> Option<Outcome> {
+        let socket = self.sockets.get_mut::<tcp::Socket>(self.socket);
+        let state = socket.state();
+        let Kind::Http { path } = &self.kind else {
+            return match state {
+                tcp::State::SynSent => None,
+                tcp::State::Closed => Some(Outcome::Refused),
+                _ => Some(Outcome::Good),
+            };
+        };
+        if socket.may_send() && !self.asked {
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: sixway\r\nConnection: close\r\n\r\n",
+                self.target.ip
+            );
+            self.asked = socket.send_slice(request.as_bytes()).is_ok();
+        }
+        while socket.can_recv() && self.heard.len() < STATUS_LINE {
+            let taken = socket.recv(|bytes| (bytes.len(), bytes.to_vec()));
+            self.heard.extend(taken.unwrap_or_default());
+        }
+        if self.heard.len() >= STATUS_LINE {
+            return Some(if is_good(&self.heard) { Outcome::Good } else { Outcome::Bad });
+        }
+        match state {
+            tcp::State::Closed => Some(Outcome::Refused),
+            tcp::State::CloseWait => Some(Outcome::Bad),
+            _ => None,
+        }
+    }
+}
+
+/// `HTTP/1.x` and a status that is no error (RFC 9110 section 15).
+fn is_good(answer: &[u8]) -> bool {
+    let status = answer.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(1..5));
+    matches!(status, Some([b' ', b'2' | b'3', tens, ones]) if tens.is_ascii_digit() && ones.is_ascii_digit())
+}
+
+/// ICMP destination unreachable: an answer to what we sent, since it came to our port.
+fn is_unreachable(message: &[u8]) -> bool {
+    const UNREACHABLE: u8 = 3;
+    message.first() == Some(&UNREACHABLE)
+}
+
+fn tcp_socket(interface: &mut Interface, own: End, target: End) -> tcp::Socket<'static> {
+    let buffer = || tcp::SocketBuffer::new(vec![0; 1024]);
+    let mut socket = tcp::Socket::new(buffer(), buffer());
+    socket.set_ack_delay(None);
+    // Both ends are good ones, or the configuration would have been refused.
+    let _ = socket.connect(interface.context(), (IpAddress::Ipv4(target.ip), target.port), own.port);
+    socket
+}
+
+fn udp_socket(own: End, target: End) -> udp::Socket<'static> {
+    let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 2 * MTU]);
+    let mut socket = udp::Socket::new(buffer(), buffer());
+    let _ = socket.bind(own.port);
+    let _ = socket.send_slice(PAYLOAD, (IpAddress::Ipv4(target.ip), target.port));
+    socket
+}
+
+fn icmp_socket(own: End, target: End) -> icmp::Socket<'static> {
+    let buffer = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 2 * MTU]);
+    let mut socket = icmp::Socket::new(buffer(), buffer());
+    let _ = socket.bind(icmp::Endpoint::Ident(own.port));
+    let request = Icmpv4Repr::EchoRequest { ident: own.port, seq_no: 0, data: PAYLOAD };
+    if let Ok(place) = socket.send(request.buffer_len(), IpAddress::Ipv4(target.ip)) {
+        request.emit(&mut Icmpv4Packet::new_unchecked(place), &ChecksumCapabilities::default());
+    }
+    socket
+}
+
+fn instant(ms: u64) -> Instant {
+    Instant::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
+}
+
+/// Packets on their way between the exchange and the container.
+#[derive(Default)]
+struct Wires {
+    incoming: VecDeque<Vec<u8>>,
+    outgoing: VecDeque<Vec<u8>>,
+}
+
+impl Device for Wires {
+    type RxToken<'a> = Arriving;
+    type TxToken<'a> = Leaving<'a>;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Arriving, Leaving<'_>)> {
+        let packet = self.incoming.pop_front()?;
+        Some((Arriving(packet), Leaving(&mut self.outgoing)))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Leaving<'_>> {
+        Some(Leaving(&mut self.outgoing))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = MTU;
+        // A container's kernel leaves them to its NIC, which is the other end of a veth pair.
+        capabilities.checksum.tcp = Checksum::Tx;
+        capabilities.checksum.udp = Checksum::Tx;
+        capabilities
+    }
+}
+
+struct Arriving(Vec<u8>);
+
+impl RxToken for Arriving {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+struct Leaving<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl TxToken for Leaving<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut packet = vec![0; len];
+        let result = f(&mut packet);
+        self.0.push_back(packet);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Probes against a container that is smoltcp, too.
+
+use super::*;
+
+const OWN: End = End { ip: Ipv4Addr::new(169, 254, 1, 1), port: 61_234 };
+const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+const DEADLINE: u64 = 1000;
+
+/// A container with a web server on port 80 and an echo service on UDP port 7.
+struct Container {
+    wires: Wires,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    web: SocketHandle,
+    echo: SocketHandle,
+    /// What the web server says.
+    says: &'static str,
+    asked: Vec<u8>,
+}
+
+impl Container {
+    fn new(says: &'static str) -> Container {
+        let mut wires = Wires::default();
+        let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut wires, instant(0));
+        interface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(IpAddress::Ipv4(WEB), 32)).unwrap());
+        interface.routes_mut().add_default_ipv4_route(OWN.ip).unwrap();
+        let mut sockets = SocketSet::new(Vec::new());
+        let buffer = || tcp::SocketBuffer::new(vec![0; 4096]);
+        let mut web = tcp::Socket::new(buffer(), buffer());
+        web.listen(80).unwrap();
+        let packets = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 1024]);
+        let mut echo = udp::Socket::new(packets(), packets());
+        echo.bind(7).unwrap();
+        let (web, echo) = (sockets.add(web), sockets.add(echo));
+        Container { wires, interface, sockets, web, echo, says, asked: Vec::new() }
+    }
+
+    fn poll(&mut self, now: u64) {
+        self.interface.poll(instant(now), &mut self.wires, &mut self.sockets);
+        let web = self.sockets.get_mut::<tcp::Socket>(self.web);
+        if web.can_recv() {
+            let asked = &mut self.asked;
+            web.recv(|bytes| (bytes.len(), asked.extend_from_slice(bytes))).unwrap();
+            web.send_slice(self.says.as_bytes()).unwrap();
+            web.close();
+        } else if web.state() == tcp::State::CloseWait {
+            web.close();
+        }
+        let echo = self.sockets.get_mut::<udp::Socket>(self.echo);
+        if let Ok((bytes, from)) = echo.recv().map(|(bytes, meta)| (bytes.to_vec(), meta.endpoint)) {
+            echo.send_slice(&bytes, from).unwrap();
+        }
+        self.interface.poll(instant(now), &mut self.wires, &mut self.sockets);
+    }
+}
+
+/// Carries packets between the two, a millisecond a round. When the outcome was known, and what it was.
+fn probe(kind: &Kind, port: u16, container: Option<&mut Container>) -> (u64, Outcome) {
+    let mut exchange = Exchange::new(kind, OWN, End { ip: WEB, port }, 0, DEADLINE, 7);
+    let mut container = container;
+    let mut ended = None;
+    for now in 0..=DEADLINE {
+        if let Some(outcome) = exchange.poll(now) {
+            assert!(ended.is_none(), "the outcome is given once");
+            ended = Some((now, outcome));
+        }
+        while let Some(packet) = exchange.sent() {
+            assert!(packet.len() <= MTU);
+            if let Some(container) = &mut container {
+                container.wires.incoming.push_back(packet);
+            }
+        }
+        if let Some(container) = &mut container {
+            container.poll(now);
+            while let Some(packet) = container.wires.outgoing.pop_front() {
+                assert!(exchange.receive(&packet));
+            }
+        }
+        if let Some(ended) = ended.filter(|_| exchange.is_done(now)) {
+            return ended;
+        }
+    }
+    panic!("a probe ends");
+}
+
+fn http(path: &str) -> Kind {
+    Kind::Http { path: path.to_owned() }
+}
+
+#[test]
+fn a_port_that_accepts_connections_is_good() {
+    let mut web = Container::new("");
+    let (at, outcome) = probe(&Kind::Tcp, 80, Some(&mut web));
+    assert_eq!(outcome, Outcome::Good);
+    assert!(at < 10, "within a round trip, not {at} ms");
+    let left = web.sockets.get::<tcp::Socket>(web.web).state();
+    assert!(matches!(left, tcp::State::Closed | tcp::State::LastAck), "taken leave of in good order: {left:?}");
+}
+
+#[test]
+fn a_container_that_says_no_is_believed_at_once() {
+    for (kind, port) in [(Kind::Tcp, 81), (http("/"), 81), (Kind::Udp, 8)] {
+        let (at, outcome) = probe(&kind, port, Some(&mut Container::new("")));
+        assert_eq!(outcome, Outcome::Refused, "{kind:?}");
+        assert!(at < 10, "{kind:?}: not after {at} ms");
+    }
+}
+
+#[test]
+fn silence_fails_at_the_deadline() {
+    for kind in [Kind::Tcp, http("/"), Kind::Udp, Kind::Icmp] {
+        assert_eq!(probe(&kind, 80, None), (DEADLINE, Outcome::Bad), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_page_is_asked_for_and_its_status_counts() {
+    for (says, expected) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Outcome::Good),
+        ("HTTP/1.0 302 Found\r\n\r\n", Outcome::Good),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n", Outcome::Bad),
+        ("HTTP/1.1 2000 What\r\n\r\n", Outcome::Good),
+        ("SSH-2.0-OpenSSH_9.6\r\n", Outcome::Bad),
+        ("HTTP/1.1 ", Outcome::Bad),
+    ] {
+        let mut web = Container::new(says);
+        assert_eq!(probe(&http("/healthz?a=b"), 80, Some(&mut web)).1, expected, "{says}");
+        let asked = String::from_utf8(web.asked).unwrap();
+        assert!(asked.starts_with("GET /healthz?a=b HTTP/1.1\r\nHost: 10.0.0.10\r\n"), "{asked}");
+    }
+}
+
+#[test]
+fn datagrams_and_echo_are_answered() {
+    for (kind, port) in [(Kind::Udp, 7), (Kind::Icmp, 80)] {
+        let (at, outcome) = probe(&kind, port, Some(&mut Container::new("")));
+        assert_eq!(outcome, Outcome::Good, "{kind:?}");
+        assert!(at < 10, "{kind:?}");
+    }
+}
+
+#[test]
+fn what_others_send_is_none_of_its_business() {
+    let mut exchange = Exchange::new(&Kind::Icmp, OWN, End { ip: WEB, port: 80 }, 0, DEADLINE, 7);
+    exchange.poll(0);
+    let request = exchange.sent().unwrap();
+    assert!(!exchange.receive(&request), "it comes from ourselves");
+    for garbage in [&[][..], &[0x45; 19], &[0xff; 60]] {
+        assert!(!exchange.receive(garbage));
+    }
+    assert_eq!(exchange.poll(1), None);
+}
