@@ -235,7 +235,9 @@ fn the_mapping_file_wins_when_it_is_newer() {
     assert_eq!(listing(&socket).len(), 16);
 
     lab.engine(1).signal(Signal::HUP);
-    until("the file's mapping", SOON, || lab.engine(1).log().contains("the mapping was reloaded").then_some(()));
+    until("the file's mapping", SOON, || {
+        lab.engine(1).log().contains("mapping and policy were reloaded").then_some(())
+    });
     assert_eq!(listing(&socket).len(), 14);
     restart(&mut lab);
     assert_eq!(listing(&socket).len(), 14);
