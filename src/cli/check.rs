@@ -46,7 +46,7 @@ fn bindings(config: &Config, mapping: &Mapping<'_>) -> Result<usize, Vec<Mistake
 
 /// Reads the journal and changes nothing. What is in it must fit the configuration, if it is to be loaded.
 fn journal(config: &Config, text: Vec<u8>) -> Result<Option<Journal>, Vec<Mistake>> {
-    let Some(path) = config.control.journal_file(config.server.ips[0]) else { return Ok(None) };
+    let Some(path) = config.control.journal_file(config.server.ips[0], &config.server.mapping) else { return Ok(None) };
     let journal = |loads, words| Ok(Some(Journal { path: path.display().to_string(), loads, words }));
     let mut start = match read_start(&path, &config.server.mapping, &text) {
         Ok(start) => start,

@@ -31,7 +31,7 @@ pub(super) fn assemble(
 
 fn read(config: &Config) -> Result<(Mapping<'_>, Option<Start>), BootError> {
     let text = MappingFile::text(config).map_err(BootError::Mapping)?;
-    let Some(path) = config.control.journal_file(config.server.ips[0]) else {
+    let Some(path) = config.control.journal_file(config.server.ips[0], &config.server.mapping) else {
         let mapping = MappingFile::parse(config, text).map(Mapping::File);
         return Ok((mapping.map_err(BootError::Mapping)?, None));
     };

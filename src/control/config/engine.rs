@@ -69,11 +69,15 @@ impl Engine {
 }
 
 impl Control {
-    /// The journal: as configured, else `/var/lib/sixway/<ServerIP>.journal`; `None`: there shall be none.
+    /// The journal: as configured, else `/var/lib/sixway/<ServerIP>-<MAPPING>.journal`, MAPPING being the CRC-32 of the
+    /// mapping file's path: an engine never takes up the journal of one that had another mapping file. `None`: there
+    /// shall be none.
     #[must_use]
-    pub fn journal_file(&self, server: Ip) -> Option<PathBuf> {
+    pub fn journal_file(&self, server: Ip, mapping: &Path) -> Option<PathBuf> {
+        let mapping = std::path::absolute(mapping).unwrap_or_else(|_| mapping.to_owned());
+        let of_mapping = crc32fast::hash(mapping.as_os_str().as_encoded_bytes());
         match &self.journal {
-            Journal::Default => Some(Path::new(JOURNAL_DIR).join(format!("{server}.journal"))),
+            Journal::Default => Some(Path::new(JOURNAL_DIR).join(format!("{server}-{of_mapping:08x}.journal"))),
             Journal::None => None,
             Journal::At(path) => Some(path.clone()),
         }

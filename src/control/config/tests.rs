@@ -246,9 +246,12 @@ fn the_journal_has_its_place() {
     let server: Ip = "192.168.50.1".parse().unwrap();
     let of = |line: &str| {
         let text = DESIGN.replace("read_group = \"adm\"", line);
-        Config::parse(Path::new("/etc/sixway/host.toml"), &text).map(|config| config.control.journal_file(server))
+        Config::parse(Path::new("/etc/sixway/host.toml"), &text)
+            .map(|config| config.control.journal_file(server, &config.server.mapping))
     };
-    assert_eq!(of(""), Ok(Some("/var/lib/sixway/192.168.50.1.journal".into())));
+    let of_mapping = crc32fast::hash(b"/etc/sixway/mapping.sixway");
+    let expected = format!("/var/lib/sixway/192.168.50.1-{of_mapping:08x}.journal");
+    assert_eq!(of(""), Ok(Some(expected.into())));
     assert_eq!(of("journal = \"kept\""), Ok(Some("/etc/sixway/kept".into())));
     assert_eq!(of("journal = \"none\""), Ok(None));
     let mistakes = of("journal = \"kept/\"").unwrap_err();
