@@ -60,8 +60,8 @@ pub(super) fn keep(
     commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
 ) -> Result<Change, Refused> {
     // What is known of health is found out anew by every engine.
-    let is_mapping = prepared.put().len() + prepared.gone().len() > 0;
-    let Some(journal) = journal.filter(|_| is_mapping) else { return commit(prepared).map_err(Refused::Host) };
+    let changes_mapping = prepared.change().is_of_mapping();
+    let Some(journal) = journal.filter(|_| changes_mapping) else { return commit(prepared).map_err(Refused::Host) };
     let text = journal::record_of(&prepared);
     let room = journal.reserve(&text).map_err(Refused::NotKept)?;
     let change = commit(prepared).map_err(Refused::Host)?;

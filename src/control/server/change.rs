@@ -83,15 +83,17 @@ pub(super) async fn replace(
     carry_out(&*engine, &Wish { set, if_generation: query.if_generation, force: query.force }).await
 }
 
-/// Packets see the change set at once; the answer waits for the disk, if the mapping is another.
+/// Packets see the change set at once; the answer waits for the disk, which keeps nothing of health. One that changes nothing
+/// waits too: what it asks for may have been put in force a moment ago, and not be on disk.
 async fn carry_out(engine: &dyn Served, wish: &Wish<'_>) -> Result<Json<Changed>, Problem> {
-    let Change { generation, added, replaced, removed, health, .. } = engine.change(wish)?;
-    if added + replaced + removed > 0
+    let change = engine.change(wish)?;
+    if !change.is_of_health_alone()
         && let Some(kept) = engine.kept()
     {
         let outcome = kept.await.unwrap_or_else(|_| Err("the engine stops".into()));
         outcome.map_err(|why| Problem::busy(format!("the change set was taken back: {why}")))?;
     }
+    let Change { generation, added, replaced, removed, health, .. } = change;
     Ok(Json(Changed { generation, added, replaced, removed, health }))
 }
 
