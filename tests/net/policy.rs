@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::lab::peers::{Greeter, PATIENCE, connect, connect_within, greeting, says_back};
 use crate::lab::{Lab, SOON, until};
-use crate::tenants::{FOR_PEERS, PEERED};
+use crate::tenants::{PEERED, peered};
 
 const DAVE: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 0, 0, 4), 7);
 
@@ -29,12 +29,7 @@ fn reload(lab: &mut Lab, server: u8, networks: &str) {
 /// other takes nothing. Put back, the connection goes on.
 #[test]
 fn a_peering_is_taken_away_and_put_back_under_a_connection() {
-    let mut lab = Lab::new();
-    lab.set_networks(PEERED);
-    let mapping = lab.mapping().to_owned() + FOR_PEERS;
-    lab.set_mapping(&mapping);
-    lab.start(1);
-    lab.start(2);
+    let mut lab = peered();
     let _dave = Greeter::start(lab.at("dave"), "dave", 7);
     let mut stream = connect(lab.at("bob"), DAVE).expect("bob reaches his peer");
     greeting(&mut stream);
@@ -71,12 +66,8 @@ fn silent(stream: &mut TcpStream, words: &[u8]) {
 /// Of a policy or a mapping with a mistake nothing is taken, and every mistake is told; what needs a start is named.
 #[test]
 fn a_reload_is_taken_whole_or_not_at_all() {
-    let mut lab = Lab::new();
-    lab.set_networks(PEERED);
-    let mapping = lab.mapping().to_owned() + FOR_PEERS;
-    lab.set_mapping(&mapping);
-    lab.start(1);
-    lab.start(2);
+    let mut lab = peered();
+    let mapping = lab.mapping().to_owned();
     let _dave = Greeter::start(lab.at("dave"), "dave", 7);
     let mut stream = connect(lab.at("bob"), DAVE).expect("bob reaches his peer");
     greeting(&mut stream);

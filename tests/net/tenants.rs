@@ -143,17 +143,23 @@ outside = true
 peers = ["blue"]
 "#;
 
-pub const FOR_PEERS: &str = "blue tcp 02:00:00:00:00:02 192.168.50.2:20490 02:42:0a:00:00:04 10.0.0.4:7\n";
+const FOR_PEERS: &str = "blue tcp 02:00:00:00:00:02 192.168.50.2:20490 02:42:0a:00:00:04 10.0.0.4:7\n";
 
-/// A peered client reaches a service of the other network and shows its wire name there: inside names may collide.
-#[test]
-fn a_peered_client_shows_its_wire_name() {
+/// Both engines, with networks that are peered and a service for the peer.
+pub fn peered() -> Lab {
     let mut lab = Lab::new();
     lab.set_networks(PEERED);
     let mapping = lab.mapping().to_owned() + FOR_PEERS;
     lab.set_mapping(&mapping);
     lab.start(1);
     lab.start(2);
+    lab
+}
+
+/// A peered client reaches a service of the other network and shows its wire name there: inside names may collide.
+#[test]
+fn a_peered_client_shows_its_wire_name() {
+    let lab = peered();
     let dave = Greeter::start(lab.at("dave"), "dave", 7);
     let mut stream = connect(lab.at("bob"), ([10, 0, 0, 4].into(), 7)).expect("bob reaches his peer");
     assert_eq!(greeting(&mut stream), "I am dave, you are 192.168.50.1");

@@ -137,6 +137,7 @@ pin_dir = "{dir}/bpf"
 state = "{dir}/state"
 [control]
 socket = "{dir}/control.sock"
+journal = "none"
 [[network]]
 name = "blue"
 prefixes = ["10.0.0.0/8"]

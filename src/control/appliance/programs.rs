@@ -1,11 +1,12 @@
 //! The XDP programs of all ports.
 
+use std::io;
 use std::os::fd::AsFd;
 
 use super::PortOnHost;
 use super::boot::BootError;
 use super::claims::Wanted;
-use crate::afxdp::program::{self, Kind, Mode, Want};
+use crate::afxdp::program::{self, ClaimsMap, Kind, Mode, Want};
 use crate::control::config::{self, Config};
 use crate::control::kernel::Link;
 use crate::engine::Engine;
@@ -38,13 +39,7 @@ pub(super) fn widen_all(
     ports: &mut [PortOnHost],
     wanted: &Wanted,
 ) -> Result<(), BootError> {
-    for ((on_host, port), configured) in ports.iter_mut().zip(&around.ports).zip(&config.ports) {
-        if let Some(claims) = on_host.program.claims() {
-            let widened = wanted.widen(claims, &port.role, answers_arp(&configured.role));
-            widened.map_err(|err| BootError::Program(port.name.clone(), err))?;
-        }
-    }
-    Ok(())
+    claim_all(config, around, ports, |claims, role, arp| wanted.widen(claims, role, arp))
 }
 
 /// Has every program claim nothing but `wanted`: of what a former engine left, the rest goes.
@@ -54,10 +49,19 @@ pub(super) fn narrow_all(
     ports: &mut [PortOnHost],
     wanted: &Wanted,
 ) -> Result<(), BootError> {
+    claim_all(config, around, ports, |claims, role, arp| wanted.narrow(claims, role, arp))
+}
+
+fn claim_all(
+    config: &Config,
+    around: &Surroundings,
+    ports: &mut [PortOnHost],
+    claim: impl Fn(&mut ClaimsMap, &Role, bool) -> io::Result<()>,
+) -> Result<(), BootError> {
     for ((on_host, port), configured) in ports.iter_mut().zip(&around.ports).zip(&config.ports) {
         if let Some(claims) = on_host.program.claims() {
-            let narrowed = wanted.narrow(claims, &port.role, answers_arp(&configured.role));
-            narrowed.map_err(|err| BootError::Program(port.name.clone(), err))?;
+            let claimed = claim(claims, &port.role, answers_arp(&configured.role));
+            claimed.map_err(|err| BootError::Program(port.name.clone(), err))?;
         }
     }
     Ok(())
