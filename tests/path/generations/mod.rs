@@ -3,7 +3,8 @@
 //!
 //! Two tenants of the same inside addresses live on two or three servers. A random history of mappings moves, removes,
 //! adds and drains their containers, and hands few wire names around between them. Each server takes each generation in
-//! its own time, or skips it where it may, but is never behind for as long as names rest. Frames may be late, too.
+//! its own time, or skips it where it may, but is never behind for as long as names rest, unless it is away: then no packet
+//! passes it, and when it is back it takes, in order, what others may still be at. Frames may be late, too.
 
 mod history;
 mod servers;
@@ -27,6 +28,12 @@ enum Turn {
     Step(usize),
     /// or the latest.
     Jump(usize),
+    /// A server is away while some generations are published, and for some seconds more.
+    Absence {
+        server: usize,
+        generations: usize,
+        seconds: u64,
+    },
     Wait(u64),
 }
 
@@ -35,6 +42,8 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
         4 => Just(Turn::Publish),
         4 => (0..3usize).prop_map(Turn::Step),
         2 => (0..3usize).prop_map(Turn::Jump),
+        2 => (0..3usize, 1..4usize, prop_oneof![0..20u64, 40..80u64])
+            .prop_map(|(server, generations, seconds)| Turn::Absence { server, generations, seconds }),
         2 => (0..6u64).prop_map(Turn::Wait),
         2 => (20..70u64).prop_map(Turn::Wait),
     ];
@@ -49,7 +58,17 @@ fn play(servers: usize, seed: u64, edits: &[Vec<Edit>], turns: &[Turn]) -> (usiz
             Turn::Publish => talk.servers.publish(),
             Turn::Step(server) if server < servers => talk.servers.take(server, false),
             Turn::Jump(server) if server < servers => talk.servers.take(server, true),
-            Turn::Step(_) | Turn::Jump(_) => continue,
+            Turn::Absence { server, generations, seconds } if server < servers => {
+                talk.servers.leave(server);
+                for _ in 0..generations {
+                    talk.servers.publish();
+                    (0..servers).for_each(|other| talk.servers.take(other, false));
+                    talk.everybody();
+                }
+                talk.wait(seconds);
+                talk.servers.come_back(server);
+            }
+            Turn::Step(_) | Turn::Jump(_) | Turn::Absence { .. } => continue,
             Turn::Wait(seconds) => talk.wait(seconds),
         }
         talk.everybody();

@@ -18,6 +18,9 @@ pub struct Talk {
     pub carried_on: usize,
 }
 
+/// How long a connection may be silent, in seconds, without losing its entries.
+const MOST_SILENT: u64 = 200;
+
 /// An open connection, in the words of both ends.
 struct Connection {
     client: Container,
@@ -30,6 +33,8 @@ struct Connection {
     /// The oldest generation that was in use when it was opened, and the places of both ends then.
     since: usize,
     places: (Place, Place),
+    /// When it was last heard of.
+    heard: u64,
 }
 
 impl Talk {
@@ -56,8 +61,9 @@ impl Talk {
                 self.follow(sender, End::Wire(towards, frame));
             }
         }
-        let connections = std::mem::take(&mut self.connections);
-        self.connections = connections.into_iter().filter(|connection| self.goes_on(connection)).collect();
+        let mut connections = std::mem::take(&mut self.connections);
+        connections.retain_mut(|connection| self.goes_on(connection));
+        self.connections = connections;
         for client in Container::all().filter(|container| container.has_block()) {
             self.open(client);
         }
@@ -143,7 +149,8 @@ impl Talk {
         let Some(server_at) = place(self, server) else { return };
         let seen = source(&frame);
         let places = (at, server_at);
-        let connection = Connection { client, server, is_tcp, called, seen, since: oldest, places };
+        let heard = self.servers.now;
+        let connection = Connection { client, server, is_tcp, called, seen, since: oldest, places, heard };
         if self.unchanged(&connection) {
             self.answer(&connection, SYN | ACK);
             self.call(&connection, ACK);
@@ -160,11 +167,17 @@ impl Talk {
         same(connection.client, &connection.places.0) && same(connection.server, &connection.places.1)
     }
 
-    /// A connection whose ends are as they were carries both ways; of others nothing is promised.
-    fn goes_on(&mut self, connection: &Connection) -> bool {
-        if !self.unchanged(connection) {
+    /// A connection whose ends are as they were carries both ways; of others nothing is promised. While one of its
+    /// servers is away it waits.
+    fn goes_on(&mut self, connection: &mut Connection) -> bool {
+        if !self.unchanged(connection) || self.servers.now - connection.heard > MOST_SILENT {
             return false;
         }
+        let Connection { places, .. } = connection;
+        if [places.0.server, places.1.server].into_iter().any(|server| self.servers.is_away(server)) {
+            return true;
+        }
+        connection.heard = self.servers.now;
         self.call(connection, ACK);
         self.answer(connection, ACK);
         self.carried_on += 2;
