@@ -107,24 +107,46 @@ fn turns(contenders: &[Contender], size: usize) -> Vec<u32> {
         if after(middle) < size as u64 { rounds = middle } else { enough = middle }
     }
     let rounds = enough as usize;
-    let each_turn = |contender: &Contender| 1..=enough * weight(contender) / price;
-    let round_of = |contender: &Contender, nth: u64| (nth * price).div_ceil(weight(contender)) as usize;
+    let each_turn = |c: &Contender| Rounds::of(weight(c), price).take((enough * weight(c) / price) as usize);
     let mut starts = vec![0; rounds + 2];
     for contender in contenders {
-        each_turn(contender).for_each(|nth| starts[round_of(contender, nth) + 1] += 1);
+        each_turn(contender).for_each(|round| starts[round + 1] += 1);
     }
     for round in 1..starts.len() {
         starts[round] += starts[round - 1];
     }
     let mut turns = vec![0; starts[rounds + 1]];
     for (place, contender) in contenders.iter().enumerate() {
-        for nth in each_turn(contender) {
-            let at = &mut starts[round_of(contender, nth)];
-            turns[*at] = place as u32;
-            *at += 1;
+        for round in each_turn(contender) {
+            turns[starts[round]] = place as u32;
+            starts[round] += 1;
         }
     }
     turns
+}
+
+/// In which rounds a contender has its turns: the nth in round n * price / weight, rounded up. No division a turn.
+struct Rounds {
+    weight: u64,
+    /// What a turn takes: rounds, and parts of one.
+    step: (usize, u64),
+    at: (usize, u64),
+}
+
+impl Rounds {
+    fn of(weight: u64, price: u64) -> Rounds {
+        Rounds { weight, step: ((price / weight) as usize, price % weight), at: (0, 0) }
+    }
+}
+
+impl Iterator for Rounds {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let (whole, parts) = (self.at.0 + self.step.0, self.at.1 + self.step.1);
+        self.at = if parts < self.weight { (whole, parts) } else { (whole + 1, parts - self.weight) };
+        Some(self.at.0 + usize::from(self.at.1 > 0))
+    }
 }
 
 #[cfg(test)]
