@@ -19,9 +19,10 @@ const LEAVERS: usize = 8;
 
 fn main() {
     println!("weights   replicas   table      one change   flows moved   ideal     ratio   furthest from its weight");
-    for n in [2, 3, 5, 8, 16, 32, 33, 34, 100, 316, 1000] {
+    for n in [2, 3, 5, 8, 9, 16, 32, 33, 100, 316, 1000] {
         row("equal", n, |_| 1);
     }
+    row("1 to 4", 4, |nth| 1 + nth % 4);
     for n in [32, 1000] {
         row("1 to 10", n, |nth| 1 + nth % 10);
         row("1, 65535", n, |nth| if nth == 0 { u16::MAX } else { 1 });

@@ -139,13 +139,13 @@ fn a_move_changes_nobodys_choice() {
 }
 
 #[test]
-fn small_services_have_small_tables_unless_their_weights_are_far_apart() {
+fn small_services_have_no_table_unless_their_weights_are_far_apart() {
     let bytes = |world: &World| {
         let guard = table::pin();
         world.names.view(&guard).slots_bytes()
     };
     let small = bytes(&World::new(&[A, B]));
-    assert!((8191..8300).contains(&small), "{small}");
+    assert!(small < 200, "{small}");
     let uneven = bytes(&World::new(&[&with(A, "weight=1000"), B]));
     assert!((65537..65700).contains(&uneven), "{uneven}");
     let one_is_active = bytes(&World::new(&[A, &with(B, "standby")]));

@@ -8,7 +8,7 @@ use sixway::path::BURST;
 
 use super::traffic::Case;
 use super::worker::Bench;
-use super::world::World;
+use super::world::{Stage, World};
 
 /// Then come the place in [`Case::ALL`] (or any other number for copying alone) and the number of passes.
 pub const ARGUMENT: &str = "--under-valgrind";
@@ -22,8 +22,10 @@ pub fn run(mut words: impl Iterator<Item = String>) {
     let mut number = || words.next().and_then(|word| word.parse::<usize>().ok()).expect("a number");
     let (nth, passes) = (number(), number());
     let world = World::of(BINDINGS);
-    let mut bench = Bench::new(&world.assembly.names, world.stage());
     let case = Case::ALL.get(nth);
+    let crowded = case.filter(|case| case.is_crowded()).map(|_| world.crowded());
+    let stage = Stage { state: crowded.as_ref().unwrap_or(&world.state), ..world.stage() };
+    let mut bench = Bench::new(&world.assembly.names, stage);
     let frames = case.unwrap_or(&Case::ALL[0]).frames(&world, PACKETS);
     for _ in 0..passes {
         match case {

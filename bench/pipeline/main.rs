@@ -18,7 +18,7 @@ use sixway::path::BURST;
 
 use traffic::{Case, FRAMES};
 use worker::Bench;
-use world::World;
+use world::{Stage, World};
 
 /// Nanoseconds a packet: what must be held now, and what is aimed at.
 const TARGET: f64 = 100.0;
@@ -55,12 +55,15 @@ fn main() {
 
 /// Prints the rows of one mapping.
 fn time(world: &World, rounds: usize) {
-    let mut bench = Bench::new(&world.assembly.names, world.stage());
+    let crowded = world.crowded();
+    let stages = [world.stage(), Stage { state: &crowded, ..world.stage() }];
+    let mut benches = stages.map(|stage| Bench::new(&world.assembly.names, stage));
     let loads = Case::ALL.map(|case| (case, case.frames(world, FRAMES)));
     let mut walked = vec![Vec::new(); loads.len()];
     let mut copied = Vec::new();
     for round in 0..=rounds {
         for ((case, frames), walked) in loads.iter().zip(&mut walked) {
+            let bench = &mut benches[usize::from(case.is_crowded())];
             let copying = bench.nanoseconds(|bench| bench.copy(frames));
             let walking = bench.nanoseconds(|bench| bench.walk(case.port(), frames, |_| ()));
             // The first round fills caches, branch predictors and translation entries.

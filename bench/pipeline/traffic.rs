@@ -6,12 +6,17 @@ use sixway::frame::checksum::{self, Sum};
 use sixway::naming::Protocol;
 use sixway::units::{Endpoint, Ip, PortId, PortRange, Proto};
 
-use super::world::{NATIVE, NATIVE_BLOCK, Place, SERVICES, TRANSLATED, TRANSLATED_BLOCK, UPLINK, World, port_mac};
+use super::world::{
+    NATIVE, NATIVE_BLOCK, Place, REPLICAS, REPLICATED, SERVICES, Shared, TRANSLATED, TRANSLATED_BLOCK, UPLINK, World,
+    port_mac,
+};
 
 /// Length of a frame, without its check sequence.
 pub const LEN: usize = 64;
 /// Frames that a round goes through: with random destinations they touch more memory than the caches hold.
 pub const FRAMES: usize = 1 << 18;
+/// Flows to services with several replicas: half of those that there is room for.
+const KEPT_FLOWS: usize = 1 << 16;
 
 /// Where packets come from and go to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +29,11 @@ pub enum Way {
     Ingress,
     /// From a container whose connections are translated, to services on all other servers.
     Translated,
+    /// From a container whose block is native to services with several replicas (a place in [`REPLICAS`]); every flow has
+    /// its entry.
+    Replicated(usize),
+    /// The same where there is no room for entries, so that every packet asks the hash.
+    Crowded(usize),
 }
 
 /// One row of the table.
@@ -34,7 +44,7 @@ pub struct Case {
 }
 
 impl Case {
-    pub const ALL: [Case; 7] = [
+    pub const ALL: [Case; 14] = [
         Case { way: Way::Egress, proto: Proto::UDP },
         Case { way: Way::Egress, proto: Proto::TCP },
         Case { way: Way::EgressPartial, proto: Proto::UDP },
@@ -42,22 +52,38 @@ impl Case {
         Case { way: Way::Ingress, proto: Proto::TCP },
         Case { way: Way::Translated, proto: Proto::UDP },
         Case { way: Way::Translated, proto: Proto::TCP },
+        Case { way: Way::Replicated(0), proto: Proto::UDP },
+        Case { way: Way::Replicated(0), proto: Proto::TCP },
+        Case { way: Way::Replicated(2), proto: Proto::UDP },
+        Case { way: Way::Replicated(2), proto: Proto::TCP },
+        Case { way: Way::Crowded(0), proto: Proto::UDP },
+        Case { way: Way::Crowded(1), proto: Proto::UDP },
+        Case { way: Way::Crowded(2), proto: Proto::UDP },
     ];
 
     /// The port that its packets come in by.
     pub fn port(self) -> PortId {
         match self.way {
-            Way::Egress | Way::EgressPartial => NATIVE,
+            Way::Egress | Way::EgressPartial | Way::Replicated(_) | Way::Crowded(_) => NATIVE,
             Way::Ingress => UPLINK,
             Way::Translated => TRANSLATED,
         }
     }
 
-    /// `count` packets, each drawn anew; of a translated client as many flows as its block may hold.
+    /// True if there is no room for entries of its flows.
+    pub fn is_crowded(self) -> bool {
+        matches!(self.way, Way::Crowded(_))
+    }
+
+    /// `count` packets, each drawn anew; of flows that have entries as many as there may be.
     pub fn frames(self, world: &World, count: usize) -> Vec<[u8; LEN]> {
         let mut random = Random(0x6_1e57);
-        if self.way == Way::Translated {
-            let flows = usize::from(TRANSLATED_BLOCK.last - TRANSLATED_BLOCK.first) * 7 / 8;
+        let flows = match self.way {
+            Way::Translated => Some(usize::from(TRANSLATED_BLOCK.last - TRANSLATED_BLOCK.first) * 7 / 8),
+            Way::Replicated(_) | Way::Crowded(_) => Some(KEPT_FLOWS),
+            Way::Egress | Way::EgressPartial | Way::Ingress => None,
+        };
+        if let Some(flows) = flows {
             let flows: Vec<_> = (0..flows).map(|nth| self.frame(world, &mut random, nth)).collect();
             return (0..count).map(|_| flows[random.below(flows.len())]).collect();
         }
@@ -80,6 +106,11 @@ impl Case {
                 let client = Place::TRANSLATED_CLIENT;
                 // Linux's own local port range, which knows nothing of the block.
                 (end(client.ip(), 32768 + flow as u16), end(far.ip(), SERVICES[service].0))
+            }
+            Way::Replicated(kind) | Way::Crowded(kind) => {
+                let nth = random.below(Shared::count(kind, world.bindings));
+                let client = end(Place::NATIVE_CLIENT.ip(), native(NATIVE_BLOCK, random));
+                (client, end(Shared { kind, nth }.ip(), REPLICATED))
             }
             Way::Ingress => {
                 let own = Place { server: 0, container: random.below(world.containers) };
@@ -113,10 +144,12 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = match self.way {
-            Way::Egress => "egress, native block",
-            Way::EgressPartial => "egress, partial checksum",
-            Way::Ingress => "ingress",
-            Way::Translated => "egress, translated",
+            Way::Egress => "egress, native block".to_owned(),
+            Way::EgressPartial => "egress, partial checksum".to_owned(),
+            Way::Ingress => "ingress".to_owned(),
+            Way::Translated => "egress, translated".to_owned(),
+            Way::Replicated(kind) => format!("egress, {} replicas", REPLICAS[kind]),
+            Way::Crowded(kind) => format!("egress, {} replicas, no room", REPLICAS[kind]),
         };
         f.pad(&format!("{way}, {}", self.proto))
     }

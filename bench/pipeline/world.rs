@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use sixway::control::assemble::{Assembly, state_in_memory};
-use sixway::flow::State;
-use sixway::naming::{BindingSpec, Located, Names, NamesWriter, Network, Networks, Ports, Protocol};
+use sixway::flow::{AFFINITY_ENTRIES, Purpose, Signal, State};
+use sixway::naming::{BindingSpec, Located, Names, NamesWriter, Network, Networks, Ports, Protocol, ReplicaId};
 use sixway::neighbour::{Fib, NextHops};
 use sixway::path::{Access, Port, Role, Surroundings};
 use sixway::table;
-use sixway::units::{Ip, Mac, NetworkId, PortId, PortRange, Proto, Tick};
+use sixway::units::{Endpoint, Ip, Mac, NetworkId, PortId, PortRange, Proto, Tick};
 
 /// Boot was an hour ago.
 pub const NOW: Tick = Tick(3_600_000);
@@ -34,6 +34,46 @@ const FIRST_BLOCK: u16 = 0xc000;
 /// The native client's own block, and the translated client's.
 pub const NATIVE_BLOCK: PortRange = PortRange { first: 0x7000, last: 0x7fff };
 pub const TRANSLATED_BLOCK: PortRange = PortRange { first: 0x8000, last: 0xbfff };
+
+/// How many replicas services have that have several: to be asked, and more than may be asked.
+pub const REPLICAS: [usize; 3] = [2, 8, 32];
+/// The port that such a service has inside, and the first of its server ports.
+pub const REPLICATED: u16 = 9000;
+const FIRST_REPLICA: u16 = 0x6000;
+
+/// A service that several containers hold, all on other servers.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    /// A place in [`REPLICAS`].
+    pub kind: usize,
+    pub nth: usize,
+}
+
+impl Shared {
+    /// How many services there are of that kind: an eighth of the bindings for each.
+    pub fn count(kind: usize, bindings: usize) -> usize {
+        (bindings / 8 / REPLICAS[kind]).clamp(1, 1000)
+    }
+
+    pub fn ip(self) -> Ip {
+        Ip::from_v4_bits(0x0af0_0000 + ((self.kind as u32) << 16) + self.nth as u32) // 10.240.0.0 and on
+    }
+
+    fn bindings(self, servers: usize) -> impl Iterator<Item = Located<BindingSpec>> {
+        let Shared { kind, nth } = self;
+        (0..REPLICAS[kind]).map(move |replica| {
+            let place = nth * REPLICAS[kind] + replica;
+            let server = Place { server: 1 + place % (servers - 1), container: 0 };
+            // Of each kind 32 bindings a server, or all of them where there are few servers.
+            let wire = FIRST_REPLICA + (kind * 1024 + place / (servers - 1)) as u16;
+            let mac = Mac([2, 0x43, kind as u8, replica as u8, (nth >> 8) as u8, nth as u8]);
+            let inside = (Some(mac), self.ip(), Ports::One(REPLICATED));
+            let wire = (server.server_ip(), Ports::One(wire));
+            let spec = BindingSpec::new("blue", Protocol::Any, wire, inside);
+            Located { line: 0, value: BindingSpec { server_mac: Some(server.server_mac()), ..spec } }
+        })
+    }
+}
 
 /// A container's place in the mapping. Server 0 is ours; its containers 0 and 1 are the two clients.
 #[derive(Clone, Copy)]
@@ -97,7 +137,11 @@ impl World {
     /// About so many bindings: see [`specs`].
     pub fn of(bindings: usize) -> World {
         let (servers, containers) = shape(bindings);
-        let specs = specs(bindings);
+        let mut specs = specs(bindings);
+        let (size, kinds) = (specs.len(), 0..REPLICAS.len());
+        for shared in kinds.flat_map(|kind| (0..Shared::count(kind, bindings)).map(move |nth| Shared { kind, nth })) {
+            specs.extend(shared.bindings(servers));
+        }
         let (names, mut writer) = tables();
         writer.replace(&specs).expect("bindings that do not clash");
         let us = Place { server: 0, container: 0 }.server_ip();
@@ -115,7 +159,19 @@ impl World {
         hold_containers(&names);
         let assembly = Assembly { around, names, writer };
         let state = state_in_memory(&assembly, NOW).expect("memory for the state");
-        World { bindings: specs.len(), servers, containers, assembly, state, hops: Fib::new([], None).next_hops() }
+        World { bindings: size, servers, containers, assembly, state, hops: Fib::new([], None).next_hops() }
+    }
+
+    /// A state whose room for flows to services with several replicas is taken by others.
+    pub fn crowded(&self) -> State {
+        let state = state_in_memory(&self.assembly, NOW).expect("memory for the state");
+        let end = Endpoint { proto: Proto::UDP, ip: Ip::from_v4_bits(1), port: 1 };
+        for holder in 0..4 * AFFINITY_ENTRIES as u64 {
+            let affinity = state.affinity();
+            let flow = affinity.key(Purpose::Destination, holder, &end, &end);
+            affinity.sent(flow, ReplicaId::of(1), Signal::Datagram, NOW);
+        }
+        state
     }
 
     /// What walks need beside the names.

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::control::server::{DropCount, PortReport, Status, WorkerReport};
+use crate::control::server::{AffinityReport, DropCount, PortReport, Status, WorkerReport};
 
 use super::Exit;
 use super::arguments::Stats;
@@ -50,6 +50,14 @@ fn show_status(status: &Status, output: &mut Output) {
     if !status.pinned {
         let warning = output.paint(Colour::Yellow, "not pinned");
         output.line(format_args!("{warning}: without the engine, owned traffic is answered with resets"));
+    }
+    let AffinityReport { used, capacity, full } = status.affinity;
+    if used > 0 || full > 0 {
+        output.line(format_args!("flows kept on their replica: {} of {}", thousands(used), thousands(capacity)));
+    }
+    if full > 0 {
+        let warning = output.paint(Colour::Yellow, "no room");
+        output.line(format_args!("{warning} to keep flows on their replica for {} packets", thousands(full)));
     }
     for resting in &status.quarantine {
         let (proto, server, ports) = (&resting.proto, &resting.server, &resting.ports);

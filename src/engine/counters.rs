@@ -77,6 +77,7 @@ pub(super) struct WorkerCells {
     pub sleeps: Cell,
     pub frames_free: Cell,
     pub frames_held: Cell,
+    pub unkept: Cell,
 }
 
 impl WorkerCells {
@@ -89,6 +90,7 @@ impl WorkerCells {
             sleeps: Cell::default(),
             frames_free: Cell::default(),
             frames_held: Cell::default(),
+            unkept: Cell::default(),
         }
     }
 }
@@ -197,6 +199,8 @@ pub struct WorkerCounters {
     pub frames: u32,
     pub frames_free: u32,
     pub frames_held: u32,
+    /// Packets whose flow there was no room to keep on its replica.
+    pub unkept: u64,
 }
 
 /// A reading of all counters.

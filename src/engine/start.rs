@@ -266,6 +266,7 @@ impl Handle {
             frames: self.frames,
             frames_free: cells.frames_free.get() as u32,
             frames_held: cells.frames_held.get() as u32,
+            unkept: cells.unkept.get(),
         }
     }
 }

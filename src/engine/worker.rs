@@ -228,6 +228,7 @@ impl Worker {
         }
         self.cells.frames_free.set(u64::from(self.umem.free()));
         self.cells.frames_held.set(u64::from(self.umem.held()));
+        self.cells.unkept.set(self.local.unkept());
     }
 
     /// Sleeps until a packet comes, another thread has something, or a while has passed.

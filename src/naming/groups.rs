@@ -4,7 +4,7 @@ use crate::table::{self, Handle};
 use crate::units::Proto;
 
 use super::hash::inside_hash;
-use super::maglev::{Contender, Slots, slots_for};
+use super::maglev::{Contender, Slots};
 use super::record::{BY_INSIDE, BY_PUBLIC, Binding, Flags, Group, ServiceName, Space, public_hash};
 use super::replica::ReplicaId;
 use super::sizes::Sizes;
@@ -182,7 +182,7 @@ impl Staging<'_> {
             if chosen.is_empty() {
                 chosen = contenders(Binding::is_eligible);
             }
-            let slots = Slots::fill(&chosen, slots_for(serving.iter().map(|(_, _, binding)| binding.weight)));
+            let slots = Slots::share(&chosen, &contenders(|_| true));
             let former = self.former(name, proto);
             let former = serving.iter().position(|&(identity, ..)| Some(identity) == former).map(|at| at as u16);
             let replicas = serving.iter().map(|&(_, handle, _)| handle).collect();

@@ -123,7 +123,12 @@ impl Names {
     /// Live records of all tables: bindings and what they refer to.
     #[must_use]
     pub fn records(&self) -> usize {
-        self.bindings.len() + self.containers.len() + self.servers.len() + self.public_ips.len() + self.groups.len()
+        self.bindings.len()
+            + self.containers.len()
+            + self.servers.len()
+            + self.public_ips.len()
+            + self.groups.len()
+            + self.illnesses.len()
     }
 
     /// Places of all tables that ever held a record. What is neither live nor retired of them is vacant.
@@ -134,6 +139,7 @@ impl Names {
             + self.servers.places()
             + self.public_ips.places()
             + self.groups.places()
+            + self.illnesses.places()
     }
 
     /// What the tables cost, but for the choice tables of services with several replicas: see

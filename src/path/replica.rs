@@ -32,8 +32,8 @@ pub(super) fn choose<'g, O>(
         chosen => chosen,
     };
     let (replica, why) = chosen.or_else(|| picked(service, flow))?;
-    if may_note(walk, flow) {
-        affinity.sent(key, replica.id, flow.signal, walk.cx.now);
+    if may_note(walk, flow) && !affinity.sent(key, replica.id, flow.signal, walk.cx.now) {
+        not_kept(walk, flow.signal);
     }
     Some((replica.binding, why))
 }
@@ -99,7 +99,17 @@ pub(super) fn heard<O>(
     let affinity = walk.cx.state.affinity();
     let key = affinity.key(Purpose::Destination, receiver.identity(), &own, &name);
     let id = ReplicaId::of(walk.cx.names.identity(replica));
-    affinity.received(key, id, signal, walk.cx.now);
+    if !affinity.received(key, id, signal, walk.cx.now) {
+        not_kept(walk, signal);
+    }
+}
+
+/// There was no room for an entry, or, of a reset, no need of one.
+#[cold]
+fn not_kept<O>(walk: &Walk<'_, '_, O>, signal: Signal) {
+    if signal != Signal::Rst {
+        walk.local.count_unkept();
+    }
 }
 
 /// True if a packet that a replica sends from a replicated name belongs to a connection that the replica itself has
@@ -120,7 +130,13 @@ pub(super) fn opened_itself<O>(walk: &Walk<'_, '_, O>, (handle, container): (Han
     let note = may_note(walk, flow);
     match flow.signal {
         // Where it can't be remembered, the receiver's memory has to do.
-        Signal::Syn => block().is_some_and(|id| !note || affinity.sent(key, id, Signal::Syn, now)),
+        Signal::Syn => block().is_some_and(|id| {
+            let is_kept = !note || affinity.sent(key, id, Signal::Syn, now);
+            if !is_kept {
+                not_kept(walk, Signal::Syn);
+            }
+            is_kept
+        }),
         Signal::SynAck => {
             if note {
                 affinity.forget(key);

@@ -1,4 +1,7 @@
-//! What one worker keeps for itself between packets: IPv4 identifications and answer budgets. No other thread sees it.
+//! What one worker keeps for itself between packets: IPv4 identifications, answer budgets, a count. No other thread sees
+//! it.
+
+use std::cell::Cell;
 
 use crate::units::{Ip, PortId, Proto, Tick};
 
@@ -17,6 +20,7 @@ pub struct WorkerState {
     first: u16,
     span: u32,
     budgets: Vec<Budget>,
+    unkept: Cell<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +36,7 @@ impl WorkerState {
         let budget = Budget { tokens: ANSWERS_PER_SECOND, refilled: Tick(0) };
         let span = 65536 / u32::from(workers.max(1));
         let first = (u32::from(index) * span) as u16;
-        WorkerState { idents: Box::new([0; IDENTS]), first, span, budgets: vec![budget; ports] }
+        WorkerState { idents: Box::new([0; IDENTS]), first, span, budgets: vec![budget; ports], unkept: Cell::new(0) }
     }
 
     /// The next IPv4 identification between these two (RFC 6864 section 4.3: unique per source, destination and
@@ -57,6 +61,17 @@ impl WorkerState {
         let granted = budget.tokens > 0;
         budget.tokens -= u64::from(granted);
         granted
+    }
+
+    /// Packets so far whose flow there was no room to keep on its replica.
+    #[must_use]
+    pub fn unkept(&self) -> u64 {
+        self.unkept.get()
+    }
+
+    /// One more of them.
+    pub(super) fn count_unkept(&self) {
+        self.unkept.set(self.unkept.get().wrapping_add(1));
     }
 }
 

@@ -71,6 +71,11 @@ impl Grace {
         self.over.load(Ordering::Acquire) == self.begun
     }
 
+    /// How many periods are over.
+    pub(super) fn count(&self) -> u64 {
+        self.over.load(Ordering::Relaxed)
+    }
+
     /// Moves the epoch on as far as readers let it. An epoch ends a period after two steps (Fraser, "Practical
     /// lock-freedom", 2004, 5.2.3), the third collects it.
     pub(super) fn help(&self) {

@@ -94,6 +94,12 @@ impl Writer {
         self.waiting.records.len() + self.leaving.records.len()
     }
 
+    /// Grace periods that are over.
+    #[must_use]
+    pub fn grace_periods(&self) -> u64 {
+        self.grace.count()
+    }
+
     /// Makes all that is staged visible at once, to whoever takes a snapshot from now on, and returns its version.
     /// Then frees what readers have let go of, as [`Writer::reclaim`].
     pub fn commit(&mut self) -> u64 {

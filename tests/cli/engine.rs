@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sixway::control::changes::{History, Refused, Wish, carry_out};
 use sixway::control::config::Control;
 use sixway::control::server::{
-    ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed, PortReport, Problem, Quarantined, Status,
-    Traffic, WorkerReport, serve,
+    AffinityReport, ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed, PortReport, Problem,
+    Quarantined, Status, Traffic, WorkerReport, serve,
 };
 use sixway::naming::{Change, Names, NamesWriter, Network, Networks};
 use sixway::table;
@@ -62,6 +62,7 @@ impl Observed for Engine {
             generation: 3,
             bindings: 1_000_000,
             quarantine,
+            affinity: AffinityReport { used: 1_234, capacity: 131_072, full: 9 },
             ..Status::default()
         }
     }

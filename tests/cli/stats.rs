@@ -12,6 +12,8 @@ fn counters_are_shown_in_tables() {
         let expected = "\
 sixway 0.1.0, process 7, up 60 s, generation 3, 1,000,000 bindings
 not pinned: without the engine, owned traffic is answered with resets
+flows kept on their replica: 1,234 of 131,072
+no room to keep flows on their replica for 9 packets
 resting: tcp 192.168.50.1:20480, 42 s more
 
 port    interface  role    network  state        rx packets  rx bytes  tx packets  tx bytes  drops

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,40 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::lab::api::{post, post_once};
 use crate::lab::engine::binary;
 use crate::lab::peers::{Greeter, connect, greeting, says_back};
 use crate::lab::{Lab, SOON, namespace, run, until};
 
 const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
-
-/// POST on a connection that stays; `None` once the engine is gone. Status and body.
-fn post(stream: &mut UnixStream, set: &Value) -> Option<(u16, Value)> {
-    let body = set.to_string();
-    let length = body.len();
-    let head = format!("POST /v1/changes HTTP/1.1\r\nHost: sixway\r\nContent-Length: {length}\r\n\r\n");
-    stream.write_all((head + &body).as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let text = String::from_utf8_lossy(&answer);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length =
-                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-            if body.len() >= length.unwrap_or(0) {
-                let status = head.split_whitespace().nth(1)?.parse().ok()?;
-                return Some((status, serde_json::from_str(body).ok()?));
-            }
-        }
-        match stream.read(&mut piece).ok()? {
-            0 => return None,
-            read => answer.extend_from_slice(&piece[..read]),
-        }
-    }
-}
-
-fn post_once(socket: &Path, set: &Value) -> (u16, Value) {
-    post(&mut UnixStream::connect(socket).expect("the control socket"), set).expect("an answer")
-}
 
 /// A service of the container `n`, elsewhere: its wire port says which version this is.
 fn service(n: usize, inside: u16, wire: usize) -> Value {
@@ -57,16 +29,16 @@ fn service(n: usize, inside: u16, wire: usize) -> Value {
 }
 
 /// Two services of the container, in one change set; each version has ports of its own.
-fn pair(n: usize, version: usize) -> Value {
+pub fn pair(n: usize, version: usize) -> Value {
     let wire = 20_480 + (n % 250) * 8 + version % 4 * 2;
     json!({"put": [service(n, 80, wire), service(n, 81, wire + 1)]})
 }
 
 /// By container: the version that was answered last, and the one that was asked for last.
-type Versions = HashMap<usize, (usize, usize)>;
+pub type Versions = HashMap<usize, (usize, usize)>;
 
 /// No version of it was answered yet.
-const NEVER: usize = usize::MAX;
+pub const NEVER: usize = usize::MAX;
 
 /// Changes containers `first..first+50` in turn until the engine is gone. Returns how many changes were answered, too.
 fn change_until_it_dies(
@@ -103,7 +75,7 @@ fn listing(socket: &Path) -> Vec<Value> {
 
 /// Every pair that was answered is there, and none is half there. Returns how many are that were asked for last, and not
 /// answered.
-fn assert_nothing_is_lost(socket: &Path, known: &Versions) -> usize {
+pub fn assert_nothing_is_lost(socket: &Path, known: &Versions) -> usize {
     let mut found: HashMap<String, HashMap<u64, u64>> = HashMap::new();
     for binding in listing(socket) {
         let (ip, port) = (binding["container"]["ip"].as_str(), binding["container"]["port"].as_u64());

@@ -7,6 +7,8 @@
 
 mod lab;
 
+mod churn;
+mod clients;
 mod crash;
 mod echo;
 mod failover;
@@ -16,6 +18,7 @@ mod holder;
 mod journal;
 mod live;
 mod load;
+mod malformed;
 mod moves;
 mod neighbours;
 mod outside;

@@ -1,16 +1,19 @@
 //! What the running server tells over its control socket.
 
+use std::fs;
+
 use super::{Appliance, state_file};
 use crate::afxdp::program::Mode;
 use crate::control::explanation;
 use crate::control::journal::Journal;
 use crate::control::question::question;
 use crate::control::server::{
-    DropCount, End, ExplainRequest, Flow, Observed, PortReport, Problem, Quarantined, QueueReport, Status, Traffic,
-    WorkerReport,
+    AffinityReport, DropCount, End, ExplainRequest, Flow, Observed, PortReport, Problem, ProcessReport, Quarantined,
+    QueueReport, Status, TablesReport, Traffic, WorkerReport,
 };
 use crate::engine::explain::explain;
 use crate::engine::{BoundQueue, QueueCounters};
+use crate::flow::AFFINITY_ENTRIES;
 use crate::naming::Wire;
 use crate::path::{Answer, Reason, Role};
 use crate::table;
@@ -37,6 +40,18 @@ impl Observed for Appliance {
             pinned: control.ports.iter().all(|port| port.program.pinned().is_ok()),
             holder: self.succession().is_provided(),
             quarantine: resting.collect(),
+            affinity: AffinityReport {
+                used: self.tables.state.affinity().flows(now).count() as u64,
+                capacity: AFFINITY_ENTRIES as u64,
+                full: self.engine.load().counters().workers.iter().map(|worker| worker.unkept).sum(),
+            },
+            tables: TablesReport {
+                records: self.tables.names.records() as u64,
+                retired: control.writer.unreclaimed() as u64,
+                grace_periods: control.writer.grace_periods(),
+                bytes: (self.tables.names.memory_bytes() + view.slots_bytes()) as u64,
+            },
+            process: process(),
             journal: control.journal.as_ref().map(Journal::report),
         }
     }
@@ -152,6 +167,15 @@ impl Observed for Appliance {
         let explanation = explain(&cx, &question).map_err(Problem::malformed)?;
         Ok(explanation::to_json(&explanation, cx.around))
     }
+}
+
+/// What the kernel says of this process; zeros where it says nothing.
+fn process() -> ProcessReport {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+    // One of them is the directory that is being read.
+    let open = fs::read_dir("/proc/self/fd").map_or(0, |files| (files.count() as u64).saturating_sub(1));
+    ProcessReport { resident_bytes: pages * rustix::param::page_size() as u64, open_files: open }
 }
 
 fn queue_report(queue: &BoundQueue, counted: &QueueCounters) -> QueueReport {

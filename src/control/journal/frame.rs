@@ -106,9 +106,18 @@ fn header(bytes: &[u8]) -> Option<(u64, usize, u32)> {
     Some((seq, len as usize, sum as u32))
 }
 
-/// Whether there is a right frame somewhere in `bytes` with a number after `seq`.
+/// Whether there is a right frame somewhere in `bytes` with a number after `seq`. Frames that were written lie side by
+/// side: where there are heads whose texts are several times as long as the file, somebody has made them, and no more are
+/// looked into.
 fn later(id: u64, bytes: &[u8], seq: u64) -> bool {
-    (1..bytes.len()).any(|at| frame(id, &bytes[at..]).is_some_and(|(found, _)| found > seq))
+    let mut left = 8 * bytes.len();
+    (1..bytes.len()).any(|at| {
+        let rest = &bytes[at..];
+        let Some((_, len, _)) = header(rest).filter(|&(_, len, _)| rest.len() - HEADER >= len) else { return false };
+        let is_too_much = left < len;
+        left = left.saturating_sub(len);
+        is_too_much || frame(id, rest).is_some_and(|(found, _)| found > seq)
+    })
 }
 
 /// Whether there is what looks like a frame of whatever file, behind its first.

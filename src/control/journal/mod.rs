@@ -499,4 +499,6 @@ fn now_ms() -> u64 {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

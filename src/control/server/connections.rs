@@ -23,6 +23,8 @@ use super::access::{Groups, Rights};
 const MOST: usize = 256;
 /// A request's head must come within this time, and a connection without request is closed after it.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// Most bytes of a request's head, up to the end of one read; more are answered with 431. A connection reads its bodies in pieces of this size at most.
+const LONGEST_HEAD: usize = 64 * 1024;
 /// How long answers under way may take once the server is told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// After a connection could not be taken, for want of descriptors or the like.
@@ -38,7 +40,7 @@ pub(super) async fn serve(
     let places = Arc::new(Semaphore::new(MOST));
     let under_way = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(LONGEST_HEAD);
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {

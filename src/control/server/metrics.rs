@@ -49,9 +49,24 @@ fn write(text: &mut Text, engine: &dyn Served) -> fmt::Result {
         ("pinned", "1 if the XDP programs outlive the process.", u64::from(status.pinned)),
         ("holder", "1 if somebody keeps the descriptors for the next engine.", u64::from(status.holder)),
         ("resting_names", "Runs of wire names that rest.", status.quarantine.len() as u64),
+        ("affinity_entries", "Flows that stay on their replica.", status.affinity.used),
+        ("affinity_capacity", "Flows that there is room for.", status.affinity.capacity),
+        ("table_records", "Records of the mapping's tables.", status.tables.records),
+        ("retired_records", "Records that are replaced and not yet freed.", status.tables.retired),
+        ("table_bytes", "What the mapping's tables take.", status.tables.bytes),
+        ("journal_bytes", "What is in the journal.", status.journal.as_ref().map_or(0, |journal| journal.bytes)),
+        ("resident_bytes", "Memory that the process has.", status.process.resident_bytes),
+        ("open_files", "Descriptors that the process has.", status.process.open_files),
     ] {
         text.family(name, "gauge", help)?;
         text.sample(name, &[], value)?;
+    }
+    for (name, help, value) in [
+        ("affinity_full_packets", "Packets whose flow there was no room to keep on its replica.", status.affinity.full),
+        ("grace_periods", "Times that workers let go of what was retired.", status.tables.grace_periods),
+    ] {
+        text.family(name, "counter", help)?;
+        text.sample(&format!("{name}_total"), &[], value)?;
     }
     write_ports(text, &engine.ports())?;
     text.family("drops", "counter", "Packets dropped, by port and reason.")?;

@@ -20,8 +20,8 @@ pub use change::Changed;
 pub use flows::{End, Flow};
 pub use problem::{Fault, Problem};
 pub use report::{
-    DropCount, ExplainRequest, Mapped, Observed, PortReport, Quarantined, QueueReport, Served, Status, Traffic,
-    WorkerReport,
+    AffinityReport, DropCount, ExplainRequest, Mapped, Observed, PortReport, ProcessReport, Quarantined, QueueReport,
+    Served, Status, TablesReport, Traffic, WorkerReport,
 };
 pub use routes::{ROUTES, router, serve};
 pub use socket::{Bequest, ControlSocket};

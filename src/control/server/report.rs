@@ -68,9 +68,48 @@ pub struct Status {
     pub holder: bool,
     /// Wire names that rest because their owner changed.
     pub quarantine: Vec<Quarantined>,
+    /// Flows that stay on their replica.
+    #[serde(default)]
+    pub affinity: AffinityReport,
+    /// The tables of the mapping.
+    #[serde(default)]
+    pub tables: TablesReport,
+    #[serde(default)]
+    pub process: ProcessReport,
     /// Where accepted change sets are kept; none, if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<JournalReport>,
+}
+
+/// Room for flows to names that several bindings hold, in `GET /v1/status`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AffinityReport {
+    /// Flows that have an entry now.
+    pub used: u64,
+    pub capacity: u64,
+    /// Packets of flows that there was no room for: the hash alone decided.
+    pub full: u64,
+}
+
+/// What the mapping costs, in `GET /v1/status`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TablesReport {
+    /// Bindings, and what they refer to.
+    pub records: u64,
+    /// Records that changes have replaced, and that are not freed yet since a packet may still be looking at them.
+    pub retired: u64,
+    /// Times that all workers were seen to have let go of what had been retired until then.
+    pub grace_periods: u64,
+    pub bytes: u64,
+}
+
+/// The process, as the kernel counts, in `GET /v1/status`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ProcessReport {
+    /// Memory in use, that of packets included.
+    pub resident_bytes: u64,
+    /// Open descriptors.
+    pub open_files: u64,
 }
 
 /// A wire name, or a range of them, that rests.

@@ -9,6 +9,7 @@
 //! `s1` is 192.168.50.1, `s2` is 192.168.50.2, the router 192.168.50.254. `wire` is a bridge in a namespace of its own:
 //! what it sees is what a switch between the servers would see.
 
+pub mod api;
 pub mod capture;
 pub mod config;
 pub mod engine;
@@ -18,6 +19,8 @@ pub mod peers;
 pub mod programs;
 pub mod raw;
 pub mod stack;
+pub mod traffic;
+pub mod vitals;
 pub mod way;
 
 use std::collections::BTreeMap;
