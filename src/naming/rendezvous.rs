@@ -76,7 +76,7 @@ fn logarithm(number: u32) -> u32 {
     let mantissa = number << (31 - whole) << 1;
     let (step, rest) = ((mantissa >> (32 - STEP)) as usize, u64::from(mantissa << STEP));
     let rise = u64::from(STEPS[step + 1] - STEPS[step]);
-    (whole << FRACTION) + STEPS[step] + (rise * rest >> 32) as u32
+    (whole << FRACTION) + STEPS[step] + ((rise * rest) >> 32) as u32
 }
 
 /// Logarithms of 1, 1 + 1/64 and so on up to 2: bit by bit, as squaring a number doubles its logarithm.
@@ -87,7 +87,7 @@ const fn steps() -> [u32; (1 << STEP) + 1] {
         let mut number = ((1 << STEP) + nth as u64) << (31 - STEP);
         let mut bit = 0;
         while bit < FRACTION {
-            number = number * number >> 31;
+            number = (number * number) >> 31;
             steps[nth] <<= 1;
             if number >= 1 << 32 {
                 number >>= 1;
