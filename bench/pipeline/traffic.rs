@@ -15,8 +15,8 @@ use super::world::{
 pub const LEN: usize = 64;
 /// Frames that a round goes through: with random destinations they touch more memory than the caches hold.
 pub const FRAMES: usize = 1 << 18;
-/// Flows to services with several replicas: half of those that there is room for.
-const KEPT_FLOWS: usize = 1 << 16;
+/// Flows of a row to services with several replicas: all rows together take half of the room.
+const KEPT_FLOWS: usize = 1 << 14;
 
 /// Where packets come from and go to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -18,6 +18,7 @@ use super::phase::Phase;
 use super::signal::Signal;
 use super::state::State;
 use crate::naming::ReplicaId;
+use crate::table;
 use crate::units::{Endpoint, Tick};
 
 /// Flows that can be kept at once: 2 MiB.
@@ -48,6 +49,8 @@ pub struct Kept {
     pub replica: ReplicaId,
     /// TCP, unestablished: nobody has shown yet that the replica answers.
     pub is_opening: bool,
+    at: usize,
+    word: KeptWord,
 }
 
 /// Where a flow's entry is, or where a new one may go.
@@ -97,11 +100,11 @@ impl<'s> Affinity<'s> {
     #[inline]
     #[must_use]
     pub fn kept(&self, flow: FlowKey, signal: Signal, now: Tick) -> Option<Kept> {
-        let (_, word) = self.entry_of(flow)?;
+        let (at, word) = self.entry_of(flow)?;
         let phase = word.phase();
         let goes_on = signal != Signal::Syn || matches!(phase, Phase::Opening | Phase::Established);
         let is_good = goes_on && !word.is_tentative() && word.is_live(now);
-        is_good.then(|| Kept { replica: word.replica(), is_opening: phase == Phase::Opening })
+        is_good.then(|| Kept { replica: word.replica(), is_opening: phase == Phase::Opening, at, word })
     }
 
     /// True if the flow has an entry, or could get one. Of a flow that has none although it could, nothing has been sent
@@ -116,6 +119,26 @@ impl<'s> Affinity<'s> {
     #[inline]
     pub fn sent(&self, flow: FlowKey, replica: ReplicaId, signal: Signal, now: Tick) -> bool {
         self.keep(flow, (replica, By::Client, signal), now, |_| true)
+    }
+
+    /// As [`Affinity::sent`], to the replica that `kept` has just said.
+    #[inline]
+    pub fn sent_as_kept(&self, flow: FlowKey, kept: &Kept, signal: Signal, now: Tick) -> bool {
+        let next = kept.word.after(By::Client, signal, now);
+        swap(self.word(kept.at), kept.word, next) || self.sent(flow, kept.replica, signal, now)
+    }
+
+    /// Asks for the memory that a search for the flow reads.
+    #[inline]
+    pub fn prefetch(&self, flow: FlowKey) {
+        places(flow).step_by(BUCKET).for_each(|at| table::prefetch(self.key_at(at)));
+    }
+
+    /// The replica of the flow's entry, alive or not: a guess at where it goes.
+    #[inline]
+    #[must_use]
+    pub fn likely(&self, flow: FlowKey) -> Option<ReplicaId> {
+        self.entry_of(flow).map(|(_, word)| word.replica())
     }
 
     /// `signal` has come in from the replica: if the flow was nobody's, or nobody has answered yet, it is this one's.

@@ -1,14 +1,18 @@
 //! Lookups in bursts: each is begun for every packet before it is finished for any, so that one packet's memory is on
 //! its way while others are looked at.
 
-use crate::table::Handle;
+use crate::table::{self, Handle};
 use crate::units::{Endpoint, NetworkId};
 
 use super::hash::{inside_hash, widen, wire_hash};
 use super::name::{Inside, Wire};
-use super::record::{BY_INSIDE, BY_WIRE};
+use super::record::{BY_INSIDE, BY_WIRE, ServiceName, Space};
+use super::replica::ReplicaId;
 use super::sizes::{Sizes, base_of, exponents};
 use super::view::View;
+
+/// Members of a group that are asked for; of more, a search meets some of the others.
+const MEMBERS_AHEAD: usize = 64;
 
 /// A lookup of one name that has been begun: what it tries first, and where that most likely leads. Good for the view
 /// that gave it.
@@ -16,6 +20,9 @@ use super::view::View;
 pub struct Lead {
     hash: u64,
     likely: Option<Handle>,
+    /// Of a name that several bindings may hold, where nothing was likely else: its hash, and the group.
+    group_hash: u64,
+    group: Option<Handle>,
     /// What lies around the port.
     pub(super) sizes: u32,
     log2: u8,
@@ -24,9 +31,22 @@ pub struct Lead {
 impl Lead {
     fn new(sizes: u32, hash: impl FnOnce(u8) -> u64) -> Lead {
         match with_services(sizes).next() {
-            Some(log2) => Lead { hash: hash(log2), likely: None, sizes, log2 },
+            Some(log2) => Lead { hash: hash(log2), sizes, log2, ..Lead::default() },
             None => Lead { sizes, ..Lead::default() },
         }
+    }
+
+    /// True if nobody seems to hold the name alone, and several may.
+    #[inline(always)]
+    #[must_use]
+    pub fn may_be_shared(&self) -> bool {
+        self.likely.is_none() && self.sizes & Sizes::GROUP != 0
+    }
+
+    /// The hash of the group of that name, and the record that it is likely to lead to.
+    #[inline(always)]
+    pub(super) fn group_key(&self, hash: impl FnOnce() -> u64) -> (u64, Option<Handle>) {
+        if self.group.is_some() { (self.group_hash, self.group) } else { (hash(), None) }
     }
 
     /// The size, hash and likely record of what it tries first.
@@ -82,5 +102,49 @@ impl View<'_> {
     #[inline(always)]
     pub fn follow_outer(&self, lead: &mut Lead) {
         lead.likely = self.names().bindings.prefetch_record(BY_INSIDE, lead.hash, self.at());
+    }
+}
+
+/// What follows for names that several bindings hold ([`Lead::may_be_shared`]), each for all packets of a burst.
+impl View<'_> {
+    /// Asks for the bucket of the group.
+    #[inline]
+    pub fn lead_group(&self, lead: &mut Lead, network: NetworkId, Inside(name): Inside<Endpoint>) {
+        lead.group_hash = ServiceName { space: Space::Inside(network), ip: name.ip, port: name.port }.hash();
+        self.names().groups.prefetch_bucket(0, lead.group_hash, self.at());
+    }
+
+    /// Asks for the group.
+    #[inline]
+    pub fn follow_group(&self, lead: &mut Lead) {
+        lead.group = self.names().groups.prefetch_record(0, lead.group_hash, self.at());
+    }
+
+    /// Asks for the list of its members.
+    #[inline]
+    pub fn follow_members(&self, lead: &Lead) {
+        if let Some(group) = lead.group.and_then(|handle| self.names().groups.get(handle, self.at())) {
+            group.ids.iter().step_by(8).take(MEMBERS_AHEAD / 8).for_each(|id| table::prefetch(id));
+            group.replicas.iter().step_by(16).take(MEMBERS_AHEAD / 16).for_each(|handle| table::prefetch(handle));
+        }
+    }
+
+    /// Asks for what the hash of a new flow looks at.
+    #[inline]
+    pub fn follow_slot(&self, lead: &Lead, flow_hash: u64) {
+        if let Some(group) = lead.group.and_then(|handle| self.names().groups.get(handle, self.at())) {
+            group.slots.prefetch(flow_hash);
+        }
+    }
+
+    /// Asks for the binding of the replica that a flow stays on.
+    #[inline]
+    pub fn follow_replica(&self, lead: &Lead, replica: ReplicaId) {
+        if let Some(group) = lead.group.and_then(|handle| self.names().groups.get(handle, self.at()))
+            && let Ok(position) = group.ids.binary_search(&replica)
+            && let Some(&binding) = group.replicas.get(position)
+        {
+            self.names().bindings.prefetch_handle(binding);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Maglev's consistent hashing (Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI
 //! 2016, section 3.4): the lookup table of a service with several replicas.
 
+use crate::table;
+
 use super::permutation::{Permutation, SLOTS, Walk};
 use super::rendezvous::{self, Asked};
 
@@ -55,6 +57,16 @@ impl Slots {
             Slots::Few(asked) => asked.pick(slot(flow_hash)),
             Slots::Narrow(slots) => slots.get(slot(flow_hash)).copied().map(u16::from),
             Slots::Wide(slots) => slots.get(slot(flow_hash)).copied(),
+        }
+    }
+
+    /// Asks for the memory that [`Slots::pick`] reads.
+    #[inline]
+    pub(super) fn prefetch(&self, flow_hash: u64) {
+        match self {
+            Slots::Empty | Slots::One(_) | Slots::Few(_) => {}
+            Slots::Narrow(slots) => slots.get(slot(flow_hash)).into_iter().for_each(|slot| table::prefetch(slot)),
+            Slots::Wide(slots) => slots.get(slot(flow_hash)).into_iter().for_each(|slot| table::prefetch(slot)),
         }
     }
 

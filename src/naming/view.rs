@@ -194,7 +194,8 @@ impl<'g> View<'g> {
         if lead.sizes & Sizes::GROUP == 0 {
             return None;
         }
-        self.group(ServiceName { space: Space::Inside(network), ip, port }, proto)
+        let name = ServiceName { space: Space::Inside(network), ip, port };
+        self.group_from(lead.group_key(|| name.hash()), name, proto)
     }
 
     /// The service of either kind of name.
@@ -208,8 +209,13 @@ impl<'g> View<'g> {
 
     #[inline]
     fn group(&self, name: ServiceName, proto: Proto) -> Option<Service<'g>> {
+        self.group_from((name.hash(), None), name, proto)
+    }
+
+    #[inline]
+    fn group_from(&self, key: (u64, Option<Handle>), name: ServiceName, proto: Proto) -> Option<Service<'g>> {
         let is_it = |group: &Group| group.name == name && group.proto == proto;
-        let (_, group) = self.names.groups.find(0, name.hash(), &self.at, is_it)?;
+        let (_, group) = self.names.groups.find_from(key.1, 0, key.0, &self.at, is_it)?;
         Some(Service::several(*self, group))
     }
 

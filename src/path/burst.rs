@@ -1,7 +1,8 @@
 //! Many packets at once: while one packet's memory is on its way, the others are looked at (VPP's way, and Maglev's).
 
-use super::ahead::Ahead;
+use super::ahead::{self, Ahead};
 use super::observe::Silent;
+use super::port::Role;
 use super::recent::Recent;
 use super::verdict::Verdict;
 use super::walk::{Context, Walk, walk_parsed};
@@ -37,6 +38,11 @@ pub fn walk_burst(
         ahead[..count].iter_mut().for_each(|ahead| ahead.follow(cx, role));
     }
     let recent = Recent::default();
+    if let Some(Role::Access(access)) = cx.around.port(port).map(|own| &own.role)
+        && ahead[..count].iter().any(|ahead| ahead.destination.may_be_shared())
+    {
+        ahead::choose(cx, access, &recent, &parsed[..count], &mut ahead[..count]);
+    }
     for (((frame, parsed), verdict), ahead) in frames[..count].iter_mut().zip(&parsed).zip(verdicts).zip(&ahead) {
         let mut walk = Walk { cx, local, port, recent: &recent, ahead, observer: &mut Silent };
         walk_parsed(&mut walk, frame, parsed, verdict);

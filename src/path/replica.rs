@@ -4,7 +4,7 @@
 use super::decision::Flow;
 use super::observe::Chosen;
 use super::walk::Walk;
-use crate::flow::{FlowKey, Purpose, Signal};
+use crate::flow::{FlowKey, Kept, Purpose, Signal};
 use crate::naming::{Binding, Container, Replica, ReplicaId, Service, flow_hash};
 use crate::table::Handle;
 use crate::units::{Endpoint, Proto};
@@ -23,9 +23,19 @@ pub(super) fn choose<'g, O>(
         return goes_on.map(|only| (only.binding, Chosen::Drain));
     }
     let affinity = walk.cx.state.affinity();
-    let key = affinity.key(Purpose::Destination, caller, &flow.src, &flow.dst);
-    let chosen = kept(walk, service, key, flow).or_else(|| before_others_joined(walk, service, key, flow));
-    let chosen = match chosen {
+    let ahead = walk.ahead.flow.filter(|_| !flow.is_error());
+    let key = ahead.unwrap_or_else(|| affinity.key(Purpose::Destination, caller, &flow.src, &flow.dst));
+    let kept = affinity.kept(key, flow.signal, walk.cx.now);
+    let chosen = kept.as_ref().and_then(|kept| stays(service, kept, flow));
+    if let (Some(kept), Some((replica, why))) = (&kept, chosen)
+        && !replica.binding.is_unhealthy()
+    {
+        if may_note(walk, flow) && !affinity.sent_as_kept(key, kept, flow.signal, walk.cx.now) {
+            not_kept(walk, flow.signal);
+        }
+        return Some((replica.binding, why));
+    }
+    let chosen = match chosen.or_else(|| before_others_joined(walk, service, key, flow)) {
         // Nobody else can go on with its connection; once it is healthy again, it can.
         Some((replica, _)) if replica.binding.is_unhealthy() && !may_begin(flow) => return None,
         Some((replica, _)) if replica.binding.is_unhealthy() => None,
@@ -39,13 +49,7 @@ pub(super) fn choose<'g, O>(
 }
 
 /// The replica that the flow is on. A connection that nobody has answered yet goes to one that takes new ones.
-fn kept<'g, O>(
-    walk: &Walk<'_, 'g, O>,
-    service: &Service<'g>,
-    key: FlowKey,
-    flow: &Flow,
-) -> Option<(Replica<'g>, Chosen)> {
-    let kept = walk.cx.state.affinity().kept(key, flow.signal, walk.cx.now)?;
+fn stays<'g>(service: &Service<'g>, kept: &Kept, flow: &Flow) -> Option<(Replica<'g>, Chosen)> {
     let replica = service.replica(kept.replica)?;
     if kept.is_opening && flow.opens() && !service.takes_new(replica.binding) {
         return None;

@@ -56,6 +56,7 @@ mod writer;
 mod zeroed;
 
 pub use epoch::{Guard, let_readers_pass, pin};
+pub use primitive::prefetch;
 pub use records::{Record, Table};
 pub use slab::Handle;
 pub use swap::Swap;

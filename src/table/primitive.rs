@@ -33,7 +33,7 @@ impl<T> UnsafeCell<T> {
 
 /// Asks for the cache line at `at`. Any address will do: it is a hint and never faults.
 #[inline(always)]
-pub(super) fn prefetch<T>(at: *const T) {
+pub fn prefetch<T>(at: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -2,7 +2,7 @@
 
 use super::index::{Buckets, Index, Replaced};
 use super::primitive::prefetch;
-use super::slab::{Handle, MAX_SLOTS, Slab};
+use super::slab::{Handle, MAX_SLOTS, Slab, Slot};
 use super::timeline::{Snapshot, Timeline};
 use super::writer::Writer;
 use std::cell::UnsafeCell;
@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Lookups of a burst that are under way together: enough to hide memory's latency, few enough to stay in L1.
 const BURST: usize = 32;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// What a table holds.
 pub trait Record: Send + Sync + 'static {
@@ -130,10 +133,11 @@ impl<T: Record, const N: usize> Table<T, N> {
         self.find_at(index, hash, at.version(), is_it)
     }
 
-    /// Asks for the record of a handle, such as another record names.
+    /// Asks for the record of a handle, such as another record names: all of its cache lines.
     #[inline(always)]
     pub fn prefetch_handle(&self, handle: Handle) {
-        prefetch(self.slab.at(handle));
+        let at = self.slab.at(handle);
+        (0..size_of::<Slot<T>>()).step_by(LINE).for_each(|offset| prefetch(at.wrapping_byte_add(offset)));
     }
 
     /// A burst of lookups in one index: the buckets of all are asked for, then their records, then all are compared.
