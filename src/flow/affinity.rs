@@ -11,6 +11,7 @@
 //! shows the entry as *tentative*; it is confirmed after a look at the other seven places, and of two tentative ones the
 //! lower place stays. Writers and readers: packet workers. The control plane takes entries away.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::kept::{By, KeptWord};
@@ -32,7 +33,7 @@ const ATTEMPTS: u32 = 16;
 
 /// A flow, as one of its ends has it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct FlowKey(u64);
+pub struct FlowKey(NonZeroU64);
 
 /// What an entry is for: the same flow may have one of each.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -92,7 +93,7 @@ impl<'s> Affinity<'s> {
         for word in [a, b, c, d, ports | purpose] {
             key = fold(key ^ word, self.secret);
         }
-        FlowKey(key.max(1))
+        FlowKey(NonZeroU64::new(key).unwrap_or(NonZeroU64::MIN))
     }
 
     /// Where a packet of the flow is to go that its holder sends, if that has been decided. A SYN for a connection that
@@ -244,7 +245,7 @@ impl<'s> Affinity<'s> {
             return false;
         }
         // Ours alone while it is claimed.
-        self.key_at(at).store(flow.0, SeqCst);
+        self.key_at(at).store(flow.0.get(), SeqCst);
         cell.store(new.tentative().0, SeqCst);
         self.confirm(flow, at, new.tentative(), now)
     }
@@ -311,7 +312,7 @@ impl<'s> Affinity<'s> {
     }
 
     fn is_of(&self, at: usize, flow: FlowKey) -> bool {
-        self.key_at(at).load(SeqCst) == flow.0
+        self.key_at(at).load(SeqCst) == flow.0.get()
     }
 
     fn key_at(&self, at: usize) -> &'s AtomicU64 {
@@ -327,8 +328,8 @@ impl<'s> Affinity<'s> {
 #[inline]
 fn places(flow: FlowKey) -> impl Iterator<Item = usize> {
     const BUCKETS: usize = ENTRIES / BUCKET;
-    let first = flow.0 as usize % BUCKETS;
-    let second = (flow.0 >> 32) as usize % BUCKETS;
+    let first = flow.0.get() as usize % BUCKETS;
+    let second = (flow.0.get() >> 32) as usize % BUCKETS;
     let second = if second == first { first ^ 1 } else { second };
     [first, second].into_iter().flat_map(|bucket| bucket * BUCKET..(bucket + 1) * BUCKET)
 }

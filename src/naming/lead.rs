@@ -6,7 +6,7 @@ use crate::units::{Endpoint, NetworkId};
 
 use super::hash::{inside_hash, widen, wire_hash};
 use super::name::{Inside, Wire};
-use super::record::{BY_INSIDE, BY_WIRE, ServiceName, Space};
+use super::record::{BY_INSIDE, BY_WIRE, Group, ServiceName, Space};
 use super::replica::ReplicaId;
 use super::sizes::{Sizes, base_of, exponents};
 use super::view::View;
@@ -20,13 +20,14 @@ const MEMBERS_AHEAD: usize = 64;
 pub struct Lead {
     hash: u64,
     likely: Option<Handle>,
-    /// Of a name that several bindings may hold, where nothing was likely else: its hash, and the group.
-    group_hash: u64,
-    group: Option<Handle>,
     /// What lies around the port.
     pub(super) sizes: u32,
+    /// Or [`GROUP`].
     log2: u8,
 }
+
+/// Instead of a size: hash and record are those of a group, as nobody seemed to hold the name alone.
+const GROUP: u8 = u8::MAX;
 
 impl Lead {
     fn new(sizes: u32, hash: impl FnOnce(u8) -> u64) -> Lead {
@@ -46,7 +47,7 @@ impl Lead {
     /// The hash of the group of that name, and the record that it is likely to lead to.
     #[inline(always)]
     pub(super) fn group_key(&self, hash: impl FnOnce() -> u64) -> (u64, Option<Handle>) {
-        if self.group.is_some() { (self.group_hash, self.group) } else { (hash(), None) }
+        if self.log2 == GROUP { (self.hash, self.likely) } else { (hash(), None) }
     }
 
     /// The size, hash and likely record of what it tries first.
@@ -110,20 +111,21 @@ impl View<'_> {
     /// Asks for the bucket of the group.
     #[inline]
     pub fn lead_group(&self, lead: &mut Lead, network: NetworkId, Inside(name): Inside<Endpoint>) {
-        lead.group_hash = ServiceName { space: Space::Inside(network), ip: name.ip, port: name.port }.hash();
-        self.names().groups.prefetch_bucket(0, lead.group_hash, self.at());
+        lead.hash = ServiceName { space: Space::Inside(network), ip: name.ip, port: name.port }.hash();
+        lead.log2 = GROUP;
+        self.names().groups.prefetch_bucket(0, lead.hash, self.at());
     }
 
     /// Asks for the group.
     #[inline]
     pub fn follow_group(&self, lead: &mut Lead) {
-        lead.group = self.names().groups.prefetch_record(0, lead.group_hash, self.at());
+        lead.likely = self.names().groups.prefetch_record(0, lead.hash, self.at());
     }
 
     /// Asks for the list of its members.
     #[inline]
     pub fn follow_members(&self, lead: &Lead) {
-        if let Some(group) = lead.group.and_then(|handle| self.names().groups.get(handle, self.at())) {
+        if let Some(group) = self.likely_group(lead) {
             group.ids.iter().step_by(8).take(MEMBERS_AHEAD / 8).for_each(|id| table::prefetch(id));
             group.replicas.iter().step_by(16).take(MEMBERS_AHEAD / 16).for_each(|handle| table::prefetch(handle));
         }
@@ -132,7 +134,7 @@ impl View<'_> {
     /// Asks for what the hash of a new flow looks at.
     #[inline]
     pub fn follow_slot(&self, lead: &Lead, flow_hash: u64) {
-        if let Some(group) = lead.group.and_then(|handle| self.names().groups.get(handle, self.at())) {
+        if let Some(group) = self.likely_group(lead) {
             group.slots.prefetch(flow_hash);
         }
     }
@@ -140,11 +142,17 @@ impl View<'_> {
     /// Asks for the binding of the replica that a flow stays on.
     #[inline]
     pub fn follow_replica(&self, lead: &Lead, replica: ReplicaId) {
-        if let Some(group) = lead.group.and_then(|handle| self.names().groups.get(handle, self.at()))
+        if let Some(group) = self.likely_group(lead)
             && let Ok(position) = group.ids.binary_search(&replica)
             && let Some(&binding) = group.replicas.get(position)
         {
             self.names().bindings.prefetch_handle(binding);
         }
+    }
+
+    #[inline]
+    fn likely_group(&self, lead: &Lead) -> Option<&Group> {
+        let handle = lead.likely.filter(|_| lead.log2 == GROUP)?;
+        self.names().groups.get(handle, self.at())
     }
 }

@@ -137,7 +137,10 @@ impl<T: Record, const N: usize> Table<T, N> {
     #[inline(always)]
     pub fn prefetch_handle(&self, handle: Handle) {
         let at = self.slab.at(handle);
-        (0..size_of::<Slot<T>>()).step_by(LINE).for_each(|offset| prefetch(at.wrapping_byte_add(offset)));
+        prefetch(at);
+        if size_of::<Slot<T>>() > LINE {
+            (1..size_of::<Slot<T>>().div_ceil(LINE)).for_each(|line| prefetch(at.wrapping_byte_add(line * LINE)));
+        }
     }
 
     /// A burst of lookups in one index: the buckets of all are asked for, then their records, then all are compared.
