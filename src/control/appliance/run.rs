@@ -137,9 +137,12 @@ async fn serve_until_told(
             // The state and the socket are another's: nothing may be changed here any more, and answers come from there.
             server.abort();
             keeping.abort();
+            door.leave();
             return outcome.map_err(RunError::Boot);
         }
     };
+    // As long as the control socket is ours: the next engine may listen there as soon as it is not.
+    drop(door);
     drop(stop);
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let served = server.await.map_err(|error| RunError::Control(io::Error::other(error)))?;

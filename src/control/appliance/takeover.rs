@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::boot::{BootError, appliance, report_inherited, share_echo_claims, start, tables_of};
 use super::claims::Wanted;
@@ -16,6 +17,9 @@ use crate::control::server::ControlSocket;
 use crate::engine::fits;
 use crate::neighbour::NextHops;
 use crate::table;
+
+/// How long an engine that has the control socket may take until it listens for its successor: it may be coming up itself.
+const UNTIL_IT_LISTENS: Duration = Duration::from_secs(5);
 
 /// Comes up in the place of an engine that runs. All that takes long is done while that one forwards packets: the
 /// programs are looked at, and what its workers have is mapped. Then it stops, the state is opened, and new workers go on
@@ -37,7 +41,7 @@ pub(super) fn take_over(
     prepared.set_frags(&frags);
 
     let path = prepared.config.control.socket.clone();
-    let shown = Predecessor::look(&socket_beside(&path)).map_err(BootError::Predecessor)?;
+    let shown = Predecessor::look(&socket_beside(&path), UNTIL_IT_LISTENS).map_err(BootError::Predecessor)?;
     let gone = || BootError::Predecessor(io::Error::new(io::ErrorKind::NotFound, "it does not listen for a successor"));
     let (predecessor, sets) = shown.ok_or_else(gone)?;
     // From here on the former engine changes nothing; what it did since the mapping was read is in its journal.
