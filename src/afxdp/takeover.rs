@@ -163,6 +163,11 @@ impl Parts {
         Ok(Survey { frames: umem.frames(), sockets })
     }
 
+    /// Closes the sockets for which `wanted`, which is asked in their order, says no. In a takeover their frames are `lost`.
+    pub fn keep_sockets(&mut self, mut wanted: impl FnMut() -> bool) {
+        self.sockets.retain(|_| wanted());
+    }
+
     /// Becomes the owner. The former one must have ended or have let go with `into_parts`: two workers on the same rings
     /// would corrupt each other's packets.
     pub fn take_over(self) -> Result<TakenOver, TakeoverError> {

@@ -11,7 +11,7 @@ use super::preparation::Preparation;
 use super::programs::{attach_all, connect, narrow_all, widen_all};
 use super::stages::Stages;
 use super::succession::Succession;
-use super::{Appliance, held, keeping};
+use super::{Appliance, PortOnHost, held, keeping, remembered};
 use crate::control::handover::{Predecessor, socket_beside};
 use crate::control::server::ControlSocket;
 use crate::engine::fits;
@@ -35,9 +35,9 @@ pub(super) fn take_over(
     let stages = prepared.stages;
     let names = Arc::clone(&prepared.assembly.names);
     let wanted = Wanted::gather(&prepared.assembly.around, &names.view(&table::pin()));
-    let mut ports = attach_all(&prepared.config, &prepared.assembly.around, &prepared.links, &wanted)?;
+    let mut ports = attach_all(&prepared.config.engine.pin_dir, &prepared.assembly.around, &prepared.ports, &wanted)?;
     stages.done("programs looked at");
-    let frags: Vec<bool> = ports.iter().map(|port| port.program.frags()).collect();
+    let frags: Vec<bool> = ports.values().map(|port| port.program.frags()).collect();
     prepared.set_frags(&frags);
 
     let path = prepared.config.control.socket.clone();
@@ -45,16 +45,27 @@ pub(super) fn take_over(
     let gone = || BootError::Predecessor(io::Error::new(io::ErrorKind::NotFound, "it does not listen for a successor"));
     let (predecessor, sets) = shown.ok_or_else(gone)?;
     // From here on the former engine changes nothing; what it did since the mapping was read is in its journal.
+    let (known, now) = remembered::read(&prepared.ports_file);
+    if now != prepared.remembered {
+        let is_known = |port: &PortOnHost| known.iter().any(|known| known.ifindex == port.link.index);
+        for port in ports.into_values().filter(|port| port.live && !is_known(port)) {
+            // Detached while this engine looked at it, which put the program back.
+            if let Err(error) = port.program.detach() {
+                tracing::warn!(port = port.configured.name, "its XDP program: {error}");
+            }
+        }
+        return Err(BootError::PortsChanged);
+    }
     let wanted = match keeping::catch_up(&mut prepared)? {
         false => wanted,
         true => {
             let wanted = Wanted::gather(&prepared.assembly.around, &names.view(&table::pin()));
-            widen_all(&prepared.config, &prepared.assembly.around, &mut ports, &wanted)?;
+            widen_all(&prepared.assembly.around, &mut ports, &wanted)?;
             wanted
         }
     };
     let (mut succession, mut left) = Succession::after(holder, sets);
-    let fits = fits(&prepared.engine.ports, prepared.engine.cores.len(), &mut left);
+    let fits = fits(&prepared.engine, &mut left);
     stages.done("packet memory mapped");
     let estate = if fits { predecessor.stop() } else { predecessor.let_go() }.map_err(BootError::Predecessor)?;
     let stopped = Stages::begin();
@@ -87,7 +98,7 @@ pub(super) fn take_over(
     estate.holder.into_iter().for_each(|connection| succession.take_holder(connection));
     succession.provide(&engine);
     // From here on there is nobody to go on in its place.
-    if let Err(error) = narrow_all(&prepared.config, &prepared.assembly.around, &mut ports, &wanted) {
+    if let Err(error) = narrow_all(&prepared.assembly.around, &mut ports, &wanted) {
         tracing::error!("what the former mapping claimed is still claimed: {error}");
     }
     let socket = ControlSocket::inherit(&path, &prepared.config.control, estate.control);

@@ -8,6 +8,7 @@ mod connections;
 mod flows;
 mod health;
 mod metrics;
+mod ports;
 mod problem;
 mod report;
 mod routes;
@@ -20,7 +21,7 @@ pub use change::Changed;
 pub use flows::{End, Flow};
 pub use problem::{Fault, Problem};
 pub use report::{
-    DropCount, ExplainRequest, Mapped, Observed, PortReport, Quarantined, QueueReport, Served, Status, Traffic,
+    DropCount, ExplainRequest, Mapped, Observed, PortReport, Ports, Quarantined, QueueReport, Served, Status, Traffic,
     WorkerReport,
 };
 pub use routes::{ROUTES, router, serve};
