@@ -59,20 +59,20 @@ pub(super) struct Left {
 
 impl Errand {
     /// To serve these queues, and to send by `route`.
-    pub fn to_serve(port: PortId, route: Route, queues: Vec<Queue>) -> Box<Errand> {
-        Box::new(Errand { what: What::Serve(route), port, queues, left: Vec::new() })
+    pub fn to_serve(port: PortId, route: Route, queues: Vec<Queue>) -> Errand {
+        Errand { what: What::Serve(route), port, queues, left: Vec::new() }
     }
 
     /// An errand that takes nothing along, with room for `queues` queues.
-    pub fn new(what: What, port: PortId, queues: usize) -> Box<Errand> {
-        Box::new(Errand { what, port, queues: Vec::new(), left: Vec::with_capacity(queues) })
+    pub fn new(what: What, port: PortId, queues: usize) -> Errand {
+        Errand { what, port, queues: Vec::new(), left: Vec::with_capacity(queues) }
     }
 }
 
 /// The control side's ends.
 pub(super) struct Desk {
-    errands: Producer<Box<Errand>>,
-    done: Consumer<Box<Errand>>,
+    errands: Producer<Errand>,
+    done: Consumer<Errand>,
     wake: Arc<Wake>,
     /// It has not answered once: what comes back from it now may be to another errand.
     is_broken: bool,
@@ -80,8 +80,8 @@ pub(super) struct Desk {
 
 /// The worker's ends.
 pub(super) struct Tray {
-    errands: Consumer<Box<Errand>>,
-    done: Producer<Box<Errand>>,
+    errands: Consumer<Errand>,
+    done: Producer<Errand>,
 }
 
 /// Both ends of one worker. One errand at a time is under way.
@@ -95,7 +95,7 @@ pub(super) fn desk(wake: &Arc<Wake>) -> (Desk, Tray) {
 
 impl Desk {
     /// Sends an errand on its way.
-    pub fn send(&mut self, errand: Box<Errand>) -> Result<(), Silent> {
+    pub fn send(&mut self, errand: Errand) -> Result<(), Silent> {
         if self.is_broken {
             return Err(Silent);
         }
@@ -105,7 +105,7 @@ impl Desk {
     }
 
     /// Waits until it is done.
-    pub fn wait(&mut self) -> Result<Box<Errand>, Silent> {
+    pub fn wait(&mut self) -> Result<Errand, Silent> {
         let began = Instant::now();
         loop {
             if let Ok(done) = self.done.pop() {

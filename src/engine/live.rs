@@ -22,7 +22,7 @@ const RECLAIM_AFTER: Duration = Duration::from_secs(2);
 /// Queues of one worker that are closed, and whose frames the kernel may still look at.
 pub(super) struct Leaving {
     worker: usize,
-    errand: Box<Errand>,
+    errand: Errand,
     until: Instant,
 }
 
@@ -154,14 +154,14 @@ impl Engine {
     }
 
     /// Gives up sockets that no worker has seen.
-    fn unbind(&self, errands: Vec<Box<Errand>>) {
+    fn unbind(&self, errands: Vec<Errand>) {
         for (worker, errand) in self.workers.iter().zip(errands) {
             errand.queues.into_iter().for_each(|queue| worker.memory.unbind(queue.socket));
         }
     }
 
     /// Has each worker do its errand, all at once, and waits for all.
-    fn send_all(&self, errands: Vec<Box<Errand>>) -> Result<Vec<Box<Errand>>, AttachError> {
+    fn send_all(&self, errands: Vec<Errand>) -> Result<Vec<Errand>, AttachError> {
         let workers = || self.workers.iter().enumerate();
         for ((index, worker), errand) in workers().zip(errands) {
             worker.desk().send(errand).map_err(|Silent| AttachError::Silent(index))?;
@@ -175,7 +175,7 @@ impl Handle {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn do_one(&self, errand: Box<Errand>) -> Result<Box<Errand>, Silent> {
+    fn do_one(&self, errand: Errand) -> Result<Errand, Silent> {
         let mut desk = self.desk();
         desk.send(errand)?;
         desk.wait()

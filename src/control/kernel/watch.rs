@@ -185,7 +185,7 @@ impl<R: FnMut(Change)> Watcher<R> {
     fn publish(&mut self) {
         let uplinks: Vec<u32> =
             self.links.values().filter(|link| self.is_uplink(link)).map(|link| link.index).collect();
-        self.fib.set_interfaces(uplinks.into_iter());
+        self.fib.set_interfaces(uplinks);
         (self.report)(Change::NextHops(self.fib.next_hops()));
     }
 
