@@ -212,6 +212,8 @@ pub struct WorkerCounters {
     pub frames: u32,
     pub frames_free: u32,
     pub frames_held: u32,
+    /// Queues of live ports that it still has memory for.
+    pub spare_queues: u32,
 }
 
 /// A reading of all counters.

@@ -34,32 +34,42 @@ pub struct Withdrawn {
 }
 
 impl Engine {
-    /// The lowest id that no port of `taken` has.
+    /// Gives a live port the lowest id that no port of `taken` has and whose workers have memory for its queues.
     ///
     /// # Errors
-    /// All places are taken.
-    pub fn vacant(&self, taken: impl Fn(PortId) -> bool) -> Result<PortId, AttachError> {
-        let ids = (0..self.places).filter_map(|id| u16::try_from(id).ok()).map(PortId);
-        ids.into_iter().find(|id| !taken(*id)).ok_or(AttachError::NoPlace(self.places))
-    }
-
-    /// Whether the workers have memory for the queues of a live port.
-    ///
-    /// # Errors
-    /// One has not.
-    pub fn has_memory_for(&self, port: &PortConfig) -> Result<(), AttachError> {
+    /// All places are taken, or all that memory.
+    pub fn place(&self, port: PortConfig, taken: impl Fn(PortId) -> bool) -> Result<PortConfig, AttachError> {
         self.tidy_up();
-        let (queues, leaving) = (self.queues.load(), self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
-        for (index, worker) in self.workers.iter().enumerate() {
-            let count = |of: &PortConfig| own_queues(of, index, self.workers.len()).count();
-            let attached = queues.iter().filter(|queue| queue.live && queue.worker == index).count();
-            let left: usize =
-                leaving.iter().filter(|left| left.worker == index).map(|left| left.errand.left.len()).sum();
-            if attached + left + count(port) > worker.share.live && count(port) > 0 {
-                return Err(AttachError::NoMemory { worker: index, queues: worker.share.live });
+        let mut why = AttachError::NoPlace(self.places);
+        // Ids beyond the first few are for the same workers again.
+        let vacant = (0..self.places).filter_map(|id| u16::try_from(id).ok()).map(PortId).filter(|id| !taken(*id));
+        for id in vacant.take(self.workers.len().max(1) * 2) {
+            let placed = PortConfig { id, ..port };
+            match self.has_memory_for(&placed) {
+                Ok(()) => return Ok(placed),
+                Err(refused) => why = refused,
             }
         }
-        Ok(())
+        Err(why)
+    }
+
+    /// Queues of live ports that worker `index` still has memory for.
+    pub(super) fn spare_queues(&self, index: usize) -> usize {
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let left: usize = leaving.iter().filter(|left| left.worker == index).map(|left| left.errand.left.len()).sum();
+        let attached = self.queues.load().iter().filter(|queue| queue.live && queue.worker == index).count();
+        let reserved = self.workers.get(index).map_or(0, |worker| worker.share.live);
+        reserved.saturating_sub(attached + left)
+    }
+
+    fn has_memory_for(&self, port: &PortConfig) -> Result<(), AttachError> {
+        let workers = self.workers.iter().enumerate();
+        let full = workers
+            .filter(|(index, _)| own_queues(port, *index, self.workers.len()).count() > self.spare_queues(*index));
+        match full.map(|(worker, handle)| (worker, handle.share.live)).next() {
+            Some((worker, queues)) => Err(AttachError::NoMemory { worker, queues }),
+            None => Ok(()),
+        }
     }
 
     /// Binds a socket to each queue of a live port and has the workers serve them. Packets come once the sockets are in the
@@ -109,11 +119,12 @@ impl Engine {
 
     /// Has the workers let go of a port: when this returns, no packet that came by it or was to leave by it is with any of
     /// them, and its sockets are closed. Their frames are home, or will be after [`Engine::tidy_up`] where the kernel may
-    /// still look at some. Nobody may send to the port any more.
+    /// still look at some, as it may if somebody else (`is_shared`) has not closed the sockets yet. Nobody may send to the
+    /// port any more.
     ///
     /// # Errors
     /// A worker does not answer.
-    pub fn detach(&self, withdrawn: Withdrawn) -> Result<(), AttachError> {
+    pub fn detach(&self, withdrawn: Withdrawn, is_shared: bool) -> Result<(), AttachError> {
         let Withdrawn { port, queues } = withdrawn;
         let room = queues.len();
         let done = self.send_all((0..self.workers.len()).map(|_| Errand::new(What::LetGo, port, room)).collect())?;
@@ -125,7 +136,7 @@ impl Engine {
             if errand.left.is_empty() {
                 continue;
             }
-            let is_clean = errand.left.iter().all(|left| left.is_clean);
+            let is_clean = !is_shared && errand.left.iter().all(|left| left.is_clean);
             let until = Instant::now() + if is_clean { Duration::ZERO } else { RECLAIM_AFTER };
             let leaving = Leaving { worker, errand, until };
             self.leaving.lock().unwrap_or_else(PoisonError::into_inner).push(leaving);

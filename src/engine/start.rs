@@ -229,8 +229,10 @@ impl Engine {
         for worker in &self.workers {
             ports.iter_mut().zip(&worker.cells.ports).for_each(|(sum, cells)| sum.add(cells));
         }
+        let counters = |(index, worker): (usize, &Handle)| worker.counters(self.spare_queues(index));
+        let workers = self.workers.iter().enumerate().map(counters);
         let queues = self.queues.load().iter().map(|queue| QueueCounters::read(&queue.cells)).collect();
-        Counters { ports, queues, workers: self.workers.iter().map(Handle::counters).collect() }
+        Counters { ports, queues, workers: workers.collect() }
     }
 
     /// What workers have heard in answer to what was injected; `None` if there are none.
@@ -280,7 +282,7 @@ impl Engine {
 }
 
 impl Handle {
-    fn counters(&self) -> WorkerCounters {
+    fn counters(&self, spare_queues: usize) -> WorkerCounters {
         let cells = &self.cells;
         WorkerCounters {
             core: self.core,
@@ -291,6 +293,7 @@ impl Handle {
             frames: self.frames,
             frames_free: cells.frames_free.get() as u32,
             frames_held: cells.frames_held.get() as u32,
+            spare_queues: spare_queues as u32,
         }
     }
 }

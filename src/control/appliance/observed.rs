@@ -56,6 +56,7 @@ impl Observed for Appliance {
             packets: worker.packets,
             frames: worker.frames,
             frames_free: worker.frames_free,
+            spare_queues: worker.spare_queues,
         };
         workers.into_iter().enumerate().map(report).collect()
     }

@@ -82,18 +82,17 @@ impl Appliance {
         if let Err(error) = program::check(&link.name, &self.config.engine.pin_dir) {
             mistakes.push(format!("{error}: take it off first"));
         }
-        let engine = self.engine.load();
-        let id = engine.vacant(|id| self.control().ports.contains_key(&id));
-        let config = id.map(|id| port_config(id, link, true));
-        match &config {
-            Ok(Ok(config)) => mistakes.extend(engine.has_memory_for(config).err().map(|why| more_queues(&why, config))),
-            Ok(Err(error)) => mistakes.push(format!("interface {}: {error}", link.name)),
-            Err(why) => mistakes.push(format!("{why}: raise `spare_queues` of [engine], and start again")),
-        }
-        match config {
-            Ok(Ok(config)) if mistakes.is_empty() => Ok((link.clone(), config)),
-            _ => Err(mistakes),
-        }
+        let config = match port_config(PortId(0), link, true) {
+            Ok(config) => {
+                let placed = self.engine.load().place(config, |id| self.control().ports.contains_key(&id));
+                placed.inspect_err(|why| mistakes.push(more_queues(why, &config))).ok()
+            }
+            Err(error) => {
+                mistakes.push(format!("interface {}: {error}", link.name));
+                None
+            }
+        };
+        config.filter(|_| mistakes.is_empty()).map(|config| (link.clone(), config)).ok_or(mistakes)
     }
 
     /// Notes what other ports have already.
@@ -178,18 +177,21 @@ impl Appliance {
             tracing::error!("a port that is detached is still remembered: {error}");
         }
         self.workers().ports.retain(|port| port.id != id);
-        let PortOnHost { configured, program, .. } = on_host;
-        if let Err(error) = program.detach() {
+        let engine = self.engine.load_full();
+        let PortOnHost { configured, mut program, .. } = on_host;
+        let own = engine.queues();
+        let own = own.iter().filter(|queue| queue.port == id);
+        let silenced = own.map(|queue| program.unset_socket(queue.queue)).collect::<io::Result<()>>();
+        if let Err(error) = silenced.and(program.detach()) {
             tracing::warn!(port = configured.name, "its XDP program: {error}");
         }
         let around = self.tables.around.load(&table::pin()).with_port(id, None);
         self.tables.around.store(around);
         self.release(id);
-        let engine = self.engine.load_full();
         let withdrawn = engine.withdraw(id);
         // Whoever keeps sockets for the next engine closes this port's: until then the kernel does not let go.
         self.succession().provide(&engine);
-        let detached = engine.detach(withdrawn);
+        let detached = engine.detach(withdrawn, self.succession().is_slow());
         self.tables.around.reclaim();
         detached.map_err(|error| error.to_string())
     }

@@ -91,6 +91,11 @@ impl Succession {
         }
     }
 
+    /// True if what it was told to close may be open for some time yet.
+    pub fn is_slow(&self) -> bool {
+        self.service_manager.is_some()
+    }
+
     /// The connection to the holder.
     pub fn holder(&self) -> Option<BorrowedFd<'_>> {
         self.holder.as_ref().map(Holder::connection)

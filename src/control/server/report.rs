@@ -175,6 +175,9 @@ pub struct WorkerReport {
     /// Frames of its UMEM: all, and those that are free now.
     pub frames: u32,
     pub frames_free: u32,
+    /// Queues of ports to come that it still has memory for.
+    #[serde(default)]
+    pub spare_queues: u32,
 }
 
 /// An element of `GET /v1/drops`
