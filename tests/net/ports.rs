@@ -123,8 +123,13 @@ fn comes_and_goes(mut lab: Lab) {
     let _erin = Greeter::start(lab.at("erin"), "erin", 80);
     let _web = Greeter::start(lab.at("web"), "web", 80);
     let others = Others::start(&mut lab);
+    // Another one comes before her, and goes before her.
+    lab.at("s1").ip("link add before type veth peer name before-peer");
+    let before = json!({ "name": "before", "interface": "before", "network": "green" });
     for _ in 0..3 {
+        assert_eq!(attach(&mut lab, &before).0, 201);
         attach_erin(&mut lab);
+        assert_eq!(curl(&mut lab, "/v1/ports/before", &["-X", "DELETE"]).0, 204);
         lab.at("erin").run("ping", &["-c1", "-W2", &GATEWAY.to_string()]);
         meets_erin(lab.at("dave"));
         meets_erin(lab.at("carol"));
@@ -215,6 +220,21 @@ fn mistakes_are_told_all_at_once() {
     refused(pinned, 422, &["is pinned to port `alice`", "no interface veth-nobody"]);
     refused(json!({ "name": "e", "interface": "lo", "network": "blue" }), 422, &["Ethernet address"]);
 
+    // Somebody else's program is not replaced, and is named.
+    let source =
+        "int pass(void *frame) __attribute__((section(\"xdp\"), used));\nint pass(void *frame) { return 2; }\n";
+    fs::write(lab.dir().join("pass.c"), source).expect("a file");
+    let (source, object) = (lab.dir().join("pass.c"), lab.dir().join("pass.o"));
+    let object = object.to_string_lossy().into_owned();
+    crate::lab::run("clang", &["-O2", "-target", "bpf", "-c", &source.to_string_lossy(), "-o", &object]);
+    lab.at("s1").run("ip", &["link", "set", "veth-erin", "xdp", "object", &object, "section", "xdp"]);
+    let mut taken = erins_port();
+    taken["network"] = "red".into();
+    let (status, problem) = attach(&mut lab, &taken);
+    let words = problem["detail"].as_str().expect("words");
+    assert!(status == 422 && words.contains("foreign") && words.contains("no network `red`"), "{problem}");
+    lab.at("s1").run("ip", &["link", "set", "veth-erin", "xdp", "off"]);
+
     // More queues than there is memory for.
     lab.at("s1")
         .ip("link add wide numrxqueues 9 numtxqueues 9 type veth peer name wide-peer numrxqueues 9 numtxqueues 9");
@@ -287,7 +307,8 @@ fn a_port_that_came_live_outlives_the_engine() {
     lab.at("s1").ip("link del veth-erin");
     lab.engine(1).start();
     assert!(lab.engine(1).log().contains("not attached again: its interface is gone"), "{}", lab.engine(1).log());
-    assert!(lab.engine(1).log().contains("sockets were taken over"), "{}", lab.engine(1).log());
+    let others = "inherited=4 queues=4";
+    assert!(lab.engine(1).log().contains(others), "their sockets are taken over: {}", lab.engine(1).log());
     assert_eq!(names(&mut lab).len(), 4);
     lab.plug_container(ERIN);
     attach_erin(&mut lab);
