@@ -162,11 +162,13 @@ fn start(tables: &Arc<Tables>, workers: usize, poll: Poll, inherited: Vec<Parts>
         queues: 1,
         multi_buffer: false,
         copying: Copying::AvoidIfPossible,
+        live: false,
     };
     let config = EngineConfig {
         cores: vec![None; workers],
         poll,
         ports: [(0, "veth-red"), (1, "veth-blue")].map(port).to_vec(),
+        spare: 1,
         ring_size: Some(512),
         inherited: inherited.into_iter().map(Some).collect(),
         memory: None,
@@ -191,7 +193,7 @@ impl Server {
 
     /// Lets the programs hand packets to the engine's sockets.
     fn open(&mut self) {
-        for queue in self.engine.queues() {
+        for queue in self.engine.queues().iter() {
             self.programs[usize::from(queue.port.0)].set_socket(queue.queue, &queue.fd).unwrap();
         }
     }

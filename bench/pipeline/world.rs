@@ -154,8 +154,13 @@ impl World {
             mac: port_mac(PortId(index as u16)),
             mtu: 1500,
         });
-        let around =
-            Surroundings { ports: ports.collect(), networks, servers: vec![us], owned: OWNED, uplink: Some(UPLINK) };
+        let around = Surroundings {
+            ports: ports.map(Some).collect(),
+            networks,
+            servers: vec![us],
+            owned: OWNED,
+            uplink: Some(UPLINK),
+        };
         hold_containers(&names);
         let assembly = Assembly { around, names, writer };
         let state = state_in_memory(&assembly, NOW).expect("memory for the state");

@@ -179,6 +179,13 @@ impl Registrar {
         Ok(Socket::new(fd, slot, &record, rings))
     }
 
+    /// Closes a socket of this memory that no worker has used: no frame was ever in its rings.
+    pub fn unbind(&self, socket: Socket) {
+        let slot = socket.slot();
+        drop(socket);
+        self.0.ledger.strike(slot);
+    }
+
     /// Lends the registration of a socket that was taken over.
     pub(super) fn adopt(&self, socket: &Arc<OwnedFd>, kind: Kind) {
         let mut bound = self.0.bound.lock().unwrap_or_else(PoisonError::into_inner);

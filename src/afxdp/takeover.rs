@@ -25,7 +25,7 @@ use rustix::net::sockopt::socket_cookie;
 use rustix::net::{SendFlags, send};
 
 use super::bind::Kind;
-use super::ledger::{Place, Slot, SocketRecord};
+use super::ledger::{MAX_SOCKETS, Place, Slot, SocketRecord};
 use super::socket::Rings;
 use super::{Retired, Socket, Umem};
 use crate::units::QueueId;
@@ -163,6 +163,11 @@ impl Parts {
         Ok(Survey { frames: umem.frames(), sockets })
     }
 
+    /// Closes the sockets for which `wanted`, which is asked in their order, says no. In a takeover their frames are `lost`.
+    pub fn keep_sockets(&mut self, mut wanted: impl FnMut() -> bool) {
+        self.sockets.retain(|_| wanted());
+    }
+
     /// Becomes the owner. The former one must have ended or have let go with `into_parts`: two workers on the same rings
     /// would corrupt each other's packets.
     pub fn take_over(self) -> Result<TakenOver, TakeoverError> {
@@ -174,9 +179,7 @@ impl Parts {
             self.sockets.into_iter().map(|fd| adopt(&umem, fd)).collect::<Result<Vec<Socket>, TakeoverError>>()?;
         mark_what_rings_show(&umem, &mut sockets)?;
         let abandoned = umem.sort_frames(&sockets);
-        for socket in &sockets {
-            check(&umem, socket)?;
-        }
+        check(&umem, &sockets)?;
         let gone: Vec<Slot> = umem.ledger.slots().map(|(slot, _)| slot).collect();
         let gone = gone.into_iter().filter(|slot| sockets.iter().all(|socket| socket.slot() != *slot));
         let lost = gone.map(|slot| umem.retire(slot)).collect();
@@ -220,20 +223,21 @@ fn mark_what_rings_show(umem: &Umem, sockets: &mut [Socket]) -> Result<(), Takeo
     Ok(())
 }
 
-/// The two counts of a socket's frames must agree.
-fn check(umem: &Umem, socket: &Socket) -> Result<(), TakeoverError> {
-    let (mut posted, mut sent) = (0, 0);
+/// The two counts of each socket's frames must agree.
+fn check(umem: &Umem, sockets: &[Socket]) -> Result<(), TakeoverError> {
+    let mut counts = [(0, 0); MAX_SOCKETS as usize];
     for frame in 0..umem.frames() {
         match umem.ledger.place(frame) {
-            Some(Place::Posted { slot, .. }) if slot == socket.slot() => posted += 1,
-            Some(Place::Sent { slot, .. }) if slot == socket.slot() => sent += 1,
-            _ => {}
-        }
+            Some(Place::Posted { slot, .. }) => counts.get_mut(usize::from(slot.0)).map(|(posted, _)| *posted += 1),
+            Some(Place::Sent { slot, .. }) => counts.get_mut(usize::from(slot.0)).map(|(_, sent)| *sent += 1),
+            _ => None,
+        };
     }
-    if (posted, sent) == (socket.posted(), socket.outstanding()) {
-        Ok(())
-    } else {
-        Err(TakeoverError::Inconsistent { ifindex: socket.ifindex(), queue: socket.queue().0 })
+    let agrees =
+        |socket: &&Socket| counts.get(usize::from(socket.slot().0)) == Some(&(socket.posted(), socket.outstanding()));
+    match sockets.iter().find(|socket| !agrees(socket)) {
+        None => Ok(()),
+        Some(socket) => Err(TakeoverError::Inconsistent { ifindex: socket.ifindex(), queue: socket.queue().0 }),
     }
 }
 
@@ -241,15 +245,22 @@ impl Umem {
     /// Puts every frame on the free list that the kernel does not hold. Returns how many of them held packets.
     fn sort_frames(&mut self, sockets: &[Socket]) -> u32 {
         let mut abandoned = 0;
+        let mut by_slot: Vec<Option<&Socket>> = vec![None; usize::from(MAX_SOCKETS)];
+        for socket in sockets {
+            if let Some(place) = by_slot.get_mut(usize::from(socket.slot().0)) {
+                *place = Some(socket);
+            }
+        }
+        let socket_in = |slot: Slot| by_slot.get(usize::from(slot.0)).copied().flatten();
         for frame in (0..self.frames()).rev() {
             let place = self.ledger.place(frame);
             let with_kernel = match place {
                 // Frames of sockets that were not handed over stay with those until they are gone.
-                Some(Place::Posted { slot, position }) => match sockets.iter().find(|socket| socket.slot() == slot) {
+                Some(Place::Posted { slot, position }) => match socket_in(slot) {
                     Some(socket) => socket.was_posted(position),
                     None => self.ledger.record(slot).is_some(),
                 },
-                Some(Place::Sent { slot, position }) => match sockets.iter().find(|socket| socket.slot() == slot) {
+                Some(Place::Sent { slot, position }) => match socket_in(slot) {
                     Some(socket) => socket.was_sent(position),
                     None => self.ledger.record(slot).is_some(),
                 },

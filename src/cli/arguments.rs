@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 
 use super::map::Map;
+use super::port::Port;
 use crate::control::config::SOCKET;
 use crate::control::question::{Socket, parse_proto};
 use crate::units::Proto;
@@ -37,10 +38,12 @@ pub enum Command {
     Stats(Stats),
     /// Show and change a running engine's mapping
     Map(Map),
+    /// Show a running engine's ports; attach and detach access ports while packets flow
+    Port(Port),
     /// Do nothing but keep descriptors for engines; `run --holder` starts it
     #[command(hide = true)]
     Holder(Holder),
-    /// Remove the pinned XDP programs for good, and end the holder
+    /// Remove the pinned XDP programs for good, forget ports that were attached live, and end the holder
     Detach(Detach),
 }
 
@@ -179,6 +182,9 @@ mod tests {
             "sixway map apply mapping.sixway --dry-run",
             "sixway map load mapping.sixway --if-generation 7",
             "sixway map watch --generation 7",
+            "sixway port list --json",
+            "sixway port attach web7 --interface veth-web7 --network blue --mac 02:42:0a:01:00:07 --id a",
+            "sixway port --config host.toml detach web7",
             "sixway detach",
             "sixway holder --socket /run/s.sock.holder",
             "sixway detach --config host.toml",
@@ -200,6 +206,7 @@ mod tests {
             "sixway map",
             "sixway map add",
             "sixway map apply",
+            "sixway port attach web7",
             "sixway fly",
         ] {
             assert!(arguments(line).is_err(), "{line}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::http::request::Builder;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -76,12 +76,21 @@ impl Client {
         self.ask(Method::POST, path, Some(body))
     }
 
+    /// `DELETE path`, which is answered with nothing.
+    pub(super) fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.ask(Method::DELETE, path, None).map(|_| ())
+    }
+
+    /// The answer's JSON; null for none.
     fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         let body = Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default()));
         self.run(async {
             let answer = async {
                 let response = self.request(Request::builder().method(method).uri(path), body).await?;
                 let body = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
+                if body.is_empty() {
+                    return Ok(Value::Null);
+                }
                 serde_json::from_slice(&body).map_err(|error| broken(&error))
             };
             let answer = tokio::time::timeout(PATIENCE, answer).await;
@@ -112,7 +121,7 @@ impl Client {
             .map_err(|error| broken(&error))?;
         let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
         let status = response.status();
-        if status == StatusCode::OK {
+        if status.is_success() {
             return Ok(response);
         }
         let body = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();

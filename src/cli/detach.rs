@@ -1,8 +1,10 @@
-//! `sixway detach`: takes the XDP programs off this network namespace's interfaces for good, and ends the holder.
+//! `sixway detach`: takes the XDP programs off this network namespace's interfaces for good, forgets ports that were
+//! attached live, and ends the holder.
 
 use serde_json::json;
 
 use crate::afxdp::program::{Scope, detach};
+use crate::control::appliance::forget_live_ports;
 use crate::control::config::{Config, Control, Engine};
 use crate::control::holder;
 
@@ -12,15 +14,21 @@ use super::check::show_mistakes;
 use super::output::{Output, complain};
 
 pub(super) fn run(arguments: &Detach, output: &mut Output) -> Exit {
-    let (pin_dir, socket) = match &arguments.config {
+    let config = match arguments.config.as_deref().map(Config::load).transpose() {
+        Ok(config) => config,
+        Err(mistakes) => {
+            show_mistakes(&mistakes, output);
+            return Exit::No;
+        }
+    };
+    // First, lest an engine that comes up meanwhile attaches them again.
+    if let Err(error) = forget_live_ports(config.as_ref()) {
+        complain(format_args!("ports that were attached live are still remembered: {error}"));
+        return Exit::No;
+    }
+    let (pin_dir, socket) = match config {
         None => (Engine::default().pin_dir, Control::default().socket),
-        Some(file) => match Config::load(file) {
-            Ok(config) => (config.engine.pin_dir, config.control.socket),
-            Err(mistakes) => {
-                show_mistakes(&mistakes, output);
-                return Exit::No;
-            }
-        },
+        Some(config) => (config.engine.pin_dir, config.control.socket),
     };
     let detached = match detach(&pin_dir, &Scope::Namespace) {
         Ok(detached) => detached,

@@ -10,6 +10,7 @@ mod holder;
 mod map;
 mod offline;
 mod output;
+mod port;
 mod replay;
 mod run;
 mod stats;
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::run(check, &mut output),
         Command::Doctor(doctor) => doctor::run(doctor, &mut output),
         Command::Map(map) => map::run(map, &mut output),
+        Command::Port(port) => port::run(port, &mut output),
         Command::Stats(stats) => stats::run(stats, &mut output),
         Command::Replay(replay) => replay::run(replay, &mut output),
         Command::Detach(detach) => detach::run(detach, &mut output),

@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &arguments::Replay, output: &mut Output) -> Exit {
     let around = &engine.assembly.around;
     let mut inputs = Vec::with_capacity(arguments.inputs.len());
     for capture in &arguments.inputs {
-        let Some(id) = port_id(around, &capture.port) else {
+        let Some(id) = around.port_called(&capture.port) else {
             complain(format_args!("--in: the configuration has no port `{}`", capture.port));
             return Exit::BadUsage;
         };
@@ -86,11 +86,6 @@ fn words(verdict: Verdict) -> (&'static str, Option<&'static str>) {
         Verdict::Host => ("host", None),
         Verdict::Hold { .. } => ("held", None),
     }
-}
-
-fn port_id(around: &Surroundings, name: &str) -> Option<PortId> {
-    let index = around.ports.iter().position(|port| port.name == name)?;
-    u16::try_from(index).ok().map(PortId)
 }
 
 fn port_name(around: &Surroundings, id: PortId) -> &str {

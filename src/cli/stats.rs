@@ -37,7 +37,7 @@ fn show(client: &Client, output: &mut Output) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn read<T: DeserializeOwned>(value: Value) -> Result<T, ClientError> {
+pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, ClientError> {
     serde_json::from_value(value).map_err(|error| ClientError::Broken(error.to_string()))
 }
 
@@ -65,7 +65,7 @@ fn show_status(status: &Status, output: &mut Output) {
     }
 }
 
-fn show_table(title: &str, table: &Table, output: &mut Output) {
+pub(super) fn show_table(title: &str, table: &Table, output: &mut Output) {
     output.line("");
     if table.is_empty() {
         return output.line(format_args!("no {title}"));
@@ -76,7 +76,7 @@ fn show_table(title: &str, table: &Table, output: &mut Output) {
     }
 }
 
-fn port_table(ports: &[PortReport]) -> Table {
+pub(super) fn port_table(ports: &[PortReport]) -> Table {
     let head =
         ["port", "interface", "role", "network", "state", "rx packets", "rx bytes", "tx packets", "tx bytes", "drops"];
     let mut table = Table::new(&head);

@@ -54,28 +54,28 @@ impl Assembly {
         let networks = Arc::new(networks);
         let (names, mut writer) = Names::new(Arc::clone(&networks), &config.server.ips, config.server.ports);
         mapping.prepare(&mut writer)?.commit();
-        let ports: Vec<Port> = config
-            .ports
-            .iter()
-            .map(|port| {
-                let found = port.interface.as_deref().and_then(&interface);
-                Port {
-                    name: port.name.clone(),
-                    role: role(&port.role, &names),
-                    mac: found.map(|found| found.mac).or(port.address).unwrap_or(Mac::ZERO),
-                    mtu: found.map(|found| found.mtu).or(port.mtu.map(u32::from)).unwrap_or(DEFAULT_MTU),
-                }
-            })
-            .collect();
+        let port = |port: &config::Port| port_of(port, &names, port.interface.as_deref().and_then(&interface));
+        let ports: Vec<Port> = config.ports.iter().map(port).collect();
         let uplink = ports.iter().position(|port| matches!(port.role, Role::Uplink { .. }));
         let around = Surroundings {
-            ports,
+            ports: ports.into_iter().map(Some).collect(),
             networks,
             servers: config.server.ips.clone(),
             owned: config.server.ports,
             uplink: uplink.and_then(|index| u16::try_from(index).ok()).map(PortId),
         };
         Ok(Assembly { around, names, writer })
+    }
+}
+
+/// What the walk knows of a port, with its interface where it has one.
+#[must_use]
+pub fn port_of(port: &config::Port, names: &Names, found: Option<Interface>) -> Port {
+    Port {
+        name: port.name.clone(),
+        role: role(&port.role, names),
+        mac: found.map(|found| found.mac).or(port.address).unwrap_or(Mac::ZERO),
+        mtu: found.map(|found| found.mtu).or(port.mtu.map(u32::from)).unwrap_or(DEFAULT_MTU),
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::engine::explain::Question;
 use crate::path::Surroundings;
-use crate::units::{Endpoint, Ip, PortId, Proto};
+use crate::units::{Endpoint, Ip, Proto};
 
 use super::server::{ExplainRequest, Problem};
 
@@ -13,8 +13,7 @@ use super::server::{ExplainRequest, Problem};
 /// # Errors
 /// 404 for a port that is not there, 400 for words that cannot be understood.
 pub fn question(request: &ExplainRequest, around: &Surroundings) -> Result<Question, Problem> {
-    let at = around.ports.iter().position(|port| port.name == request.port);
-    let port = at.and_then(|at| u16::try_from(at).ok()).map(PortId);
+    let port = around.port_called(&request.port);
     let port = port.ok_or_else(|| Problem::not_found(format!("there is no port `{}`", request.port)))?;
     let proto = parse_proto(&request.proto).map_err(|error| Problem::malformed(format!("`proto`: {error}")))?;
     let end = |key: &str, text: &str| -> Result<Endpoint, Problem> {

@@ -31,6 +31,8 @@ pub struct PortConfig {
     /// Packets may be larger than a chunk: see [`BindConfig::multi_buffer`].
     pub multi_buffer: bool,
     pub copying: Copying,
+    /// Attached while an engine ran, not configured: its rings are of the size that `spare` memory is for.
+    pub live: bool,
 }
 
 /// How to run.
@@ -39,8 +41,10 @@ pub struct EngineConfig {
     pub cores: Vec<Option<usize>>,
     pub poll: Poll,
     pub ports: Vec<PortConfig>,
-    /// Entries of each rx ring, a power of two; tx rings have as many, 512 at most. By default 2048, less where a worker
-    /// has many queues.
+    /// Queues of live ports that each worker has memory for.
+    pub spare: usize,
+    /// Entries of each rx ring of a configured port, a power of two; tx rings have as many, 512 at most. By default 2048,
+    /// less where a worker has many queues. Live ports have 512, or less.
     pub ring_size: Option<u32>,
     /// What a former engine has left, by worker. Taken over where the same worker has the same queues; what does not fit
     /// is let go of, and bound anew.
@@ -58,6 +62,7 @@ impl EngineConfig {
             cores: self.cores.clone(),
             poll: self.poll,
             ports: self.ports.clone(),
+            spare: self.spare,
             ring_size: self.ring_size,
             inherited: std::mem::take(&mut self.inherited),
             memory: self.memory.take(),
@@ -92,3 +97,36 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// Why a port was not attached to a running engine.
+#[derive(Debug)]
+pub enum AttachError {
+    /// There is memory for so many queues of live ports on a worker, and all are taken.
+    NoMemory {
+        worker: usize,
+        queues: usize,
+    },
+    /// All so many places for ports are taken.
+    NoPlace(usize),
+    Bind {
+        queue: QueueId,
+        error: io::Error,
+    },
+    /// A worker does not answer. From now on nothing is attached or detached.
+    Silent(usize),
+}
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AttachError::NoMemory { worker, queues } => {
+                write!(f, "worker {worker} has memory for {queues} queues of live ports, and they are taken")
+            }
+            AttachError::NoPlace(places) => write!(f, "all {places} places for ports are taken"),
+            AttachError::Bind { queue, error } => write!(f, "queue {}: {error}", queue.0),
+            AttachError::Silent(worker) => write!(f, "worker {worker} does not answer"),
+        }
+    }
+}
+
+impl std::error::Error for AttachError {}

@@ -18,6 +18,11 @@ impl Cell {
         self.set(self.get().wrapping_sub(count));
     }
 
+    /// Begins anew.
+    pub fn clear(&self) {
+        self.set(0);
+    }
+
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
@@ -37,6 +42,16 @@ pub(super) struct PortCells {
     pub consumed: Cell,
     pub host: Cell,
     pub held: Cell,
+}
+
+impl PortCells {
+    /// Begins anew: another port has the place.
+    pub fn clear(&self) {
+        for cell in [&self.received, &self.forwarded, &self.consumed, &self.host, &self.held] {
+            cell.clear();
+        }
+        self.answered.iter().chain(&self.dropped.0).for_each(Cell::clear);
+    }
 }
 
 #[derive(Debug)]
@@ -68,10 +83,10 @@ pub(super) struct QueueCells {
 /// All cells of one worker.
 #[derive(Debug)]
 pub(super) struct WorkerCells {
-    /// By `PortId`, whether or not the worker serves the port.
+    /// By `PortId`, whether or not the worker serves the port: room for all that may come.
     pub ports: Box<[PortCells]>,
-    /// In the order of the worker's queues.
-    pub queues: Box<[QueueCells]>,
+    /// Packets that it received.
+    pub packets: Cell,
     pub polls: Cell,
     pub busy_polls: Cell,
     pub sleeps: Cell,
@@ -81,10 +96,10 @@ pub(super) struct WorkerCells {
 }
 
 impl WorkerCells {
-    pub fn new(ports: usize, queues: usize) -> WorkerCells {
+    pub fn new(ports: usize) -> WorkerCells {
         WorkerCells {
             ports: (0..ports).map(|_| PortCells::default()).collect(),
-            queues: (0..queues).map(|_| QueueCells::default()).collect(),
+            packets: Cell::default(),
             polls: Cell::default(),
             busy_polls: Cell::default(),
             sleeps: Cell::default(),
@@ -201,12 +216,14 @@ pub struct WorkerCounters {
     pub frames_held: u32,
     /// Packets whose flow there was no room to keep on its replica.
     pub unkept: u64,
+    /// Queues of live ports that it still has memory for.
+    pub spare_queues: u32,
 }
 
 /// A reading of all counters.
 #[derive(Clone, Debug)]
 pub struct Counters {
-    /// By `PortId`.
+    /// By `PortId`, those that no port has included.
     pub ports: Vec<PortCounters>,
     /// In the order of [`Engine::queues`](super::Engine::queues).
     pub queues: Vec<QueueCounters>,

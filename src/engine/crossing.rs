@@ -11,7 +11,7 @@ use crate::path::Answer;
 use crate::units::PortId;
 
 /// Segments that may be on their way from one worker to another.
-const DEPTH: usize = 1024;
+pub(super) const DEPTH: usize = 1024;
 
 /// What a packet that is being sent is counted as, once it is in a tx ring.
 #[derive(Clone, Copy, Debug)]

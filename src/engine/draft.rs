@@ -5,23 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::assignment::{sending_queue, worker_of};
-use super::config::{PortConfig, StartError};
+use super::config::{EngineConfig, PortConfig, StartError};
 use super::crossing::{Incoming, Outgoing, crossing};
 use super::memory::Making;
+use super::share::{Share, queues_of};
 use super::wake::Wake;
 use super::worker::{Queue, Route};
-use crate::afxdp::{BindConfig, Parts, Retired, Socket, Survey, Surveyed, TakenOver, TakeoverError, Umem};
-use crate::units::{PortId, QueueId};
+use crate::afxdp::{BindConfig, Parts, Registrar, Retired, Socket, Survey, Surveyed, TakenOver, TakeoverError, Umem};
+use crate::units::QueueId;
 
 /// Most entries of a tx ring. In copy mode a kick empties it before the next burst comes; more would be memory that is
 /// never used.
 const LONGEST_TX_RING: u32 = 512;
-/// Frames of a worker beside those that wait in its receive rings: bursts, packets that wait or cross, and all that is
-/// being sent. If every transmit ring is full at once, receive rings are refilled a moment later. More would be more
-/// memory to zero before the first packet.
-const SPARE_FRAMES: u32 = 1024;
 /// How long to wait for a queue that a former engine has not quite let go of.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A worker to be.
 pub(super) struct Draft {
@@ -31,43 +28,48 @@ pub(super) struct Draft {
     pub inherited: Vec<bool>,
     pub lost: Vec<Retired>,
     pub wake: Arc<Wake>,
+    pub share: Share,
 }
 
 /// What a worker shall have, and what a former engine has left it of that.
 pub(super) struct Sketch {
     wanted: Vec<(PortConfig, QueueId)>,
-    ring_size: u32,
+    pub share: Share,
     taken: Option<TakenOver>,
     /// Memory that is being made, in case nothing is taken over.
     making: Option<Making>,
 }
 
 impl Sketch {
-    /// The queues of worker `index` of `workers`. Of what was `left`, either all fits and is taken over, or the
-    /// descriptors are closed.
+    /// The queues of worker `index` of `workers`. Of what was `left`, all that fits is taken over; what does not is
+    /// closed.
     pub fn new(
         index: usize,
         workers: usize,
         ports: &[PortConfig],
-        ring_size: Option<u32>,
+        (spare, ring_size): (usize, Option<u32>),
         left: Option<Parts>,
         making: Option<Making>,
     ) -> Sketch {
         let wanted: Vec<(PortConfig, QueueId)> = queues_of(index, workers, ports).collect();
-        let ring_size = ring_size.unwrap_or_else(|| ring_size_for(wanted.len()));
-        let mut sketch = Sketch { wanted, ring_size, taken: None, making };
+        let share = Share::of(index, workers, ports, spare, ring_size);
+        let mut sketch = Sketch { wanted, share, taken: None, making };
         sketch.taken = left.and_then(|left| sketch.take_over(index, left));
         sketch
     }
 
-    /// All that was left to this worker, or nothing of it. Why not is logged.
+    /// What was left to this worker and it has a use for: sockets of ports that are no more are closed, and their frames
+    /// come home later. Nothing of it if the memory is too small. Why not is logged.
     fn take_over(&self, index: usize, mut left: Parts) -> Option<TakenOver> {
         match left.survey() {
-            Ok(survey) if !self.fits(&survey) => {
+            Ok(survey) if !self.has_use_for(&survey) => {
                 tracing::warn!(worker = index, "what a former engine left is for other queues: they are bound anew");
                 return None;
             }
-            Ok(_) => {}
+            Ok(survey) => {
+                let mut sockets = survey.sockets.iter();
+                left.keep_sockets(|| sockets.next().is_some_and(|found| self.wants(found)));
+            }
             Err(error) => {
                 tracing::warn!(
                     worker = index,
@@ -85,83 +87,92 @@ impl Sketch {
         left.take_over().inspect_err(refused).ok()
     }
 
-    /// True if every socket belongs to this worker and the memory is enough for all that it serves.
+    fn wants(&self, found: &Surveyed) -> bool {
+        self.wanted.iter().any(|(port, queue)| is_of(found.ifindex, found.queue, found.multi_buffer, port, *queue))
+    }
+
+    /// True if any socket belongs to this worker and the memory is enough for all that it serves.
+    fn has_use_for(&self, survey: &Survey) -> bool {
+        survey.sockets.iter().any(|found| self.wants(found)) && survey.frames >= self.share.frames()
+    }
+
+    /// True if all sockets do.
     fn fits(&self, survey: &Survey) -> bool {
-        let is_wanted = |found: &Surveyed| {
-            self.wanted.iter().any(|(port, queue)| is_of(found.ifindex, found.queue, found.multi_buffer, port, *queue))
-        };
-        survey.sockets.iter().all(is_wanted) && survey.frames >= frames(self.wanted.len(), self.ring_size)
+        survey.sockets.iter().all(|found| self.wants(found)) && survey.frames >= self.share.frames()
     }
 }
 
 /// True if workers of these ports would take over all that was left, by worker. Changes nothing: whoever leaves it may
 /// be at work still.
-pub fn fits(ports: &[PortConfig], workers: usize, left: &mut [Option<Parts>]) -> bool {
+pub fn fits(config: &EngineConfig, left: &mut [Option<Parts>]) -> bool {
+    let (ports, workers) = (&config.ports, config.cores.len());
     left.iter_mut().enumerate().all(|(index, left)| {
         let Some(left) = left else { return true };
-        let sketch = Sketch::new(index, workers, ports, None, None, None);
+        let sketch = Sketch::new(index, workers, ports, (config.spare, config.ring_size), None, None);
         index < workers && left.survey().is_ok_and(|survey| sketch.fits(&survey))
     })
-}
-
-/// The queues that worker `index` of `workers` serves.
-pub(super) fn queues_of(
-    index: usize,
-    workers: usize,
-    ports: &[PortConfig],
-) -> impl Iterator<Item = (PortConfig, QueueId)> {
-    let all = ports.iter().flat_map(|port| (0..port.queues).map(move |queue| (*port, QueueId(queue))));
-    all.filter(move |(port, queue)| worker_of(port.id, *queue, workers) == index)
-}
-
-/// Frames for the receive rings of so many queues, and some to hold and to send.
-pub(super) fn frames(queues: usize, ring_size: u32) -> u32 {
-    queues as u32 * ring_size + SPARE_FRAMES
 }
 
 impl Draft {
     /// Binds the queues that were not taken over.
     pub fn new(sketch: Sketch) -> Result<Draft, StartError> {
-        let Sketch { wanted, ring_size, taken, making } = sketch;
+        let Sketch { wanted, share, taken, making } = sketch;
         let (umem, mut taken, lost) = match taken {
             Some(TakenOver { umem, sockets, lost, .. }) => (umem, sockets, lost),
             None => {
-                let umem = made(making, frames(wanted.len(), ring_size)).map_err(StartError::Memory)?;
+                let umem = made(making, share.frames()).map_err(StartError::Memory)?;
                 (umem, Vec::new(), Vec::new())
             }
         };
         let mut draft = Draft {
             umem,
-            queues: Vec::with_capacity(wanted.len()),
+            queues: Vec::with_capacity(share.most_queues()),
             inherited: Vec::with_capacity(wanted.len()),
             lost,
             wake: Arc::new(Wake::new().map_err(StartError::Memory)?),
+            share,
         };
         for (port, queue) in wanted {
             let is_its = |at: &Socket| is_of(at.ifindex(), at.queue(), at.bound().multi_buffer, &port, queue);
             let at = taken.iter().position(is_its);
             let socket = match at {
                 Some(at) => taken.swap_remove(at),
-                None => draft.bind(&port, queue, ring_size)?,
+                None => {
+                    let bound = bind(draft.umem.registrar(), &share, &port, queue, PATIENCE);
+                    bound.map_err(|error| StartError::Bind { port: port.id, queue, error })?
+                }
             };
-            // A port that is only sent on needs frames for receive no less: nobody knows beforehand.
-            draft.queues.push(Queue { port: port.id, socket, posted: ring_size, dirty: true });
+            draft.queues.push(Queue::new(&share, &port, socket));
             draft.inherited.push(at.is_some());
         }
         Ok(draft)
     }
+}
 
-    fn bind(&self, port: &PortConfig, queue: QueueId, ring_size: u32) -> Result<Socket, StartError> {
-        let config = BindConfig {
-            rx_size: ring_size,
-            tx_size: tx_size_for(ring_size),
-            multi_buffer: port.multi_buffer,
-            copying: port.copying,
-            patience: PATIENCE,
-            ..BindConfig::new(port.ifindex, queue)
-        };
-        self.umem.registrar().bind(&config).map_err(|error| StartError::Bind { port: port.id, queue, error })
+impl Queue {
+    /// A port that is only sent on needs frames for receive no less: nobody knows beforehand.
+    pub(super) fn new(share: &Share, port: &PortConfig, socket: Socket) -> Queue {
+        Queue { port: port.id, socket, posted: share.ring_of(port), dirty: true, cells: Arc::default() }
     }
+}
+
+/// Binds a socket to a port's queue, over the memory of the worker with this share.
+pub(super) fn bind(
+    memory: &Registrar,
+    share: &Share,
+    port: &PortConfig,
+    queue: QueueId,
+    patience: Duration,
+) -> io::Result<Socket> {
+    let ring_size = share.ring_of(port);
+    memory.bind(&BindConfig {
+        rx_size: ring_size,
+        tx_size: ring_size.min(LONGEST_TX_RING),
+        multi_buffer: port.multi_buffer,
+        copying: port.copying,
+        patience,
+        ..BindConfig::new(port.ifindex, queue)
+    })
 }
 
 /// Whether a socket is what is wanted for that queue.
@@ -176,21 +187,6 @@ fn made(making: Option<Making>, frames: u32) -> io::Result<Umem> {
         Some(umem) if umem.frames() >= frames => Ok(umem),
         _ => Umem::new(frames),
     }
-}
-
-/// Entries of the rx and fill rings of each of a worker's queues: deep where they are few, so that memory stays within
-/// bounds. 2048 hold the window of a TCP connection; 1024 do not, and the sender's bursts run over.
-pub(super) fn ring_size_for(queues: usize) -> u32 {
-    match queues {
-        0..=8 => 2048,
-        9..=16 => 1024,
-        17..=64 => 512,
-        _ => 256,
-    }
-}
-
-fn tx_size_for(ring_size: u32) -> u32 {
-    ring_size.min(LONGEST_TX_RING)
 }
 
 /// The ways of packets between all workers.
@@ -226,15 +222,23 @@ impl Crossings {
     }
 }
 
-/// How worker `index` of `workers` sends on each of `count` ports.
+/// How worker `index` of `workers` sends on each port, with room for `count`.
 pub(super) fn routes(ports: &[PortConfig], count: usize, index: usize, workers: usize, own: &[Queue]) -> Vec<Route> {
-    let route = |id: PortId| {
-        let Some(port) = ports.iter().find(|port| port.id == id).filter(|port| port.queues > 0) else {
-            return Route::Nowhere;
-        };
-        let queue = sending_queue(id, port.queues, index, workers);
-        let here = own.iter().position(|own| own.port == id && own.socket.queue() == queue);
-        here.map_or_else(|| Route::There(worker_of(id, queue, workers)), Route::Here)
-    };
-    (0..count).map(|id| route(PortId(id as u16))).collect()
+    let mut routes = vec![Route::Nowhere; count];
+    for port in ports {
+        if let Some(place) = routes.get_mut(usize::from(port.id.0)) {
+            *place = route(port, index, workers, own);
+        }
+    }
+    routes
+}
+
+/// How worker `index` of `workers`, which serves `own`, sends on a port.
+pub(super) fn route(port: &PortConfig, index: usize, workers: usize, own: &[Queue]) -> Route {
+    if port.queues == 0 {
+        return Route::Nowhere;
+    }
+    let queue = sending_queue(port.id, port.queues, index, workers);
+    let here = own.iter().position(|own| own.port == port.id && own.socket.queue() == queue);
+    here.map_or_else(|| Route::There(worker_of(port.id, queue, workers)), Route::Here)
 }

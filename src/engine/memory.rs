@@ -4,7 +4,7 @@ use std::io;
 use std::thread::{self, JoinHandle};
 
 use super::config::PortConfig;
-use super::draft::{frames, queues_of, ring_size_for};
+use super::share::Share;
 use crate::afxdp::Umem;
 
 /// Memory for each worker, under way in a thread of its own.
@@ -13,14 +13,14 @@ pub struct Memory(Vec<Making>);
 pub(super) type Making = JoinHandle<io::Result<Umem>>;
 
 impl Memory {
-    /// Begins to make what `workers` workers of these ports need, with rings of the default size.
+    /// Begins to make what `workers` workers of these ports need, with rings of the default size, and `spare` queues each
+    /// for live ports.
     ///
     /// # Errors
     /// No thread for it.
-    pub fn begin(ports: &[PortConfig], workers: usize) -> io::Result<Memory> {
+    pub fn begin(ports: &[PortConfig], workers: usize, spare: usize) -> io::Result<Memory> {
         let make = |index| {
-            let queues = queues_of(index, workers, ports).count();
-            let frames = frames(queues, ring_size_for(queues));
+            let frames = Share::of(index, workers, ports, spare, None).frames();
             thread::Builder::new().name(format!("memory-{index}")).spawn(move || Umem::new(frames))
         };
         (0..workers).map(make).collect::<io::Result<Vec<Making>>>().map(Memory)

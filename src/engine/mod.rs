@@ -19,18 +19,24 @@ mod counters;
 mod crossing;
 /// What each worker will begin with.
 mod draft;
+/// What workers are asked to do between bursts.
+mod errand;
 /// What would happen to a packet, step by step.
 pub mod explain;
 /// Frames that workers hand to the control side.
 mod heard;
 /// Packets that wait for their next hop's MAC.
 mod held;
+/// Ports that come and go while workers run.
+mod live;
 /// Packet memory that is made meanwhile.
 mod memory;
 /// The engine over captures.
 pub mod replay;
 /// Carrying verdicts out.
 mod settle;
+/// What workers have memory for.
+mod share;
 /// Bringing workers up and down.
 mod start;
 /// What workers read.
@@ -40,10 +46,11 @@ mod wake;
 /// The loop of one worker.
 mod worker;
 
-pub use config::{EngineConfig, Poll, PortConfig, Resolve, StartError};
+pub use config::{AttachError, EngineConfig, Poll, PortConfig, Resolve, StartError};
 pub use counters::{Counters, PortCounters, QueueCounters, WorkerCounters};
 pub use draft::fits;
 pub use heard::Heard;
+pub use live::Withdrawn;
 pub use memory::Memory;
 pub use start::{BoundQueue, Engine, Stopped};
 pub use tables::Tables;

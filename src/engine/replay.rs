@@ -189,7 +189,7 @@ impl Outputs {
         let host = dir.join("host");
         fs::create_dir_all(&host).map_err(|err| failed(&host, err))?;
         let create = |dir: &Path| -> Result<Vec<Output>, ReplayError> {
-            around.ports.iter().map(|port| Output::create(dir.join(format!("{}.pcap", port.name)))).collect()
+            around.all_ports().map(|(_, port)| Output::create(dir.join(format!("{}.pcap", port.name)))).collect()
         };
         Ok(Outputs { ports: create(dir)?, hosts: create(&host)? })
     }

@@ -73,8 +73,8 @@ impl Worker {
         let bytes = chain.iter().map(|segment| u64::from(segment.len)).sum();
         match stage(&mut self.queues[at], &mut self.umem, chain) {
             Ok(()) => {
-                self.cells.queues[at].tx_packets.add(1);
-                self.cells.queues[at].tx_bytes.add(bytes);
+                self.queues[at].cells.tx_packets.add(1);
+                self.queues[at].cells.tx_bytes.add(bytes);
                 let verdicts = &self.cells.ports[usize::from(from.0)];
                 match sent {
                     Sent::Forwarded => verdicts.forwarded.add(1),
@@ -118,7 +118,7 @@ impl Worker {
         }
     }
 
-    fn take_arrival(&mut self, worker: usize) -> bool {
+    pub(super) fn take_arrival(&mut self, worker: usize) -> bool {
         let mut chain = mem::take(&mut self.scratch.arriving[worker]);
         let arrival = self.incoming[worker].take(&mut self.umem, &mut chain);
         if let Some(arrival) = &arrival {
@@ -150,8 +150,8 @@ impl Worker {
             let mut chain = mem::take(&mut self.scratch.chain);
             chain.push(segment);
             if stage(&mut self.queues[at], &mut self.umem, &mut chain).is_ok() {
-                self.cells.queues[at].tx_packets.add(1);
-                self.cells.queues[at].tx_bytes.add(injected.len as u64);
+                self.queues[at].cells.tx_packets.add(1);
+                self.queues[at].cells.tx_bytes.add(injected.len as u64);
             }
             self.release(&mut chain);
             self.scratch.chain = chain;
@@ -189,10 +189,14 @@ impl Worker {
         self.scratch.waiting.recycle(held.chain);
     }
 
-    /// Gives up on all that waits: the worker is about to stop.
-    pub(super) fn drop_held(&mut self) {
-        while let Some(held) = self.scratch.waiting.next() {
-            self.drop_one_held(held, Reason::Unresolved);
+    /// Gives up on all that waits and is as said.
+    pub(super) fn drop_held_if(&mut self, reason: Reason, is_meant: impl Fn(&Held) -> bool) {
+        for _ in 0..self.scratch.waiting.len() {
+            match self.scratch.waiting.next() {
+                Some(held) if is_meant(&held) => self.drop_one_held(held, reason),
+                Some(held) => self.scratch.waiting.keep(held),
+                None => break,
+            }
         }
     }
 }

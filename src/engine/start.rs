@@ -1,26 +1,29 @@
 //! Bringing workers up and down.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{io, panic};
 
+use arc_swap::ArcSwap;
 use rtrb::{Producer, RingBuffer};
 use rustix::thread::sched_setaffinity;
 
 use super::affinity::{can_pin, only};
 use super::assignment::worker_of;
 use super::config::{EngineConfig, StartError};
-use super::counters::{Counters, PortCounters, QueueCounters, WorkerCells, WorkerCounters};
+use super::counters::{Counters, PortCounters, QueueCells, QueueCounters, WorkerCells, WorkerCounters};
 use super::draft::{Crossings, Draft, Sketch, routes};
+use super::errand::{Desk, desk};
 use super::heard::Heard;
+use super::live::Leaving;
 use super::memory::Memory;
+use super::share::{Share, most_ports};
 use super::tables::Tables;
 use super::wake::Wake;
 use super::worker::{INJECTED_MAX, Injected, Queue, Scratch, Worker};
-use crate::afxdp::{Bound, FrameAudit, Socket, Statistics, Umem};
+use crate::afxdp::{Bound, FrameAudit, Registrar, Socket, Statistics, Umem};
 use crate::path::WorkerState;
 use crate::table;
 use crate::units::{PortId, QueueId};
@@ -39,10 +42,13 @@ pub struct BoundQueue {
     pub inherited: bool,
     /// The socket's descriptor: for the XSKMAP and for a holder.
     pub fd: OwnedFd,
+    /// Of a live port.
+    pub live: bool,
+    cells: Arc<QueueCells>,
 }
 
 impl BoundQueue {
-    fn of(queue: &Queue, worker: usize, inherited: bool) -> io::Result<BoundQueue> {
+    pub(super) fn of(queue: &Queue, worker: usize, inherited: bool, live: bool) -> io::Result<BoundQueue> {
         Ok(BoundQueue {
             port: queue.port,
             queue: queue.socket.queue(),
@@ -50,6 +56,8 @@ impl BoundQueue {
             bound: queue.socket.bound(),
             inherited,
             fd: queue.socket.as_fd().try_clone_to_owned()?,
+            live,
+            cells: Arc::clone(&queue.cells),
         })
     }
 
@@ -64,17 +72,19 @@ impl BoundQueue {
 
 /// Workers under way.
 pub struct Engine {
-    workers: Vec<Handle>,
-    queues: Vec<BoundQueue>,
-    /// Which worker sends what is injected.
-    senders: HashMap<PortId, usize>,
+    pub(super) workers: Vec<Handle>,
+    /// Those of all ports that are attached.
+    pub(super) queues: ArcSwap<Vec<Arc<BoundQueue>>>,
     /// None without workers.
     heard: Option<Arc<Heard>>,
-    ports: usize,
+    /// Places for ports: ids are below that.
+    pub(super) places: usize,
+    /// Queues whose frames the kernel may still look at.
+    pub(super) leaving: Mutex<Vec<Leaving>>,
     stop: Arc<AtomicBool>,
 }
 
-struct Handle {
+pub(super) struct Handle {
     /// None once it has ended.
     thread: Mutex<Option<JoinHandle<Ended>>>,
     core: Option<usize>,
@@ -83,6 +93,9 @@ struct Handle {
     wake: Arc<Wake>,
     memfd: OwnedFd,
     frames: u32,
+    pub(super) desk: Mutex<Desk>,
+    pub(super) memory: Registrar,
+    pub(super) share: Share,
 }
 
 type Ended = (Umem, Vec<Socket>);
@@ -108,7 +121,6 @@ impl Engine {
             return Err(StartError::Core(0, io::Error::new(io::ErrorKind::InvalidInput, "no core is given")));
         }
         can_pin(&config.cores)?;
-        let ports = tables.around.load(&table::pin()).ports.len();
         let stop = Arc::new(AtomicBool::new(false));
         let mut inherited = config.inherited.into_iter();
         let mut memory = config.memory.map(Memory::into_workers).into_iter().flatten();
@@ -116,10 +128,12 @@ impl Engine {
         let sketches: Vec<Sketch> = (0..count)
             .map(|index| {
                 let (left, making) = (inherited.next().flatten(), memory.next());
-                Sketch::new(index, count, &config.ports, config.ring_size, left, making)
+                Sketch::new(index, count, &config.ports, (config.spare, config.ring_size), left, making)
             })
             .collect();
         drop(inherited);
+        let shares: Vec<Share> = sketches.iter().map(|sketch| sketch.share).collect();
+        let places = most_ports(&config.ports, &shares).max(tables.around.load(&table::pin()).ports.len());
         let drafts = sketches.into_iter().map(Draft::new).collect::<Result<Vec<Draft>, StartError>>()?;
         let mut crossings = Crossings::between(&drafts);
 
@@ -128,26 +142,31 @@ impl Engine {
         let (mut workers, mut queues) = (Vec::with_capacity(count), Vec::new());
         for ((index, draft), core) in drafts.into_iter().enumerate().zip(config.cores) {
             let (injector, injected) = RingBuffer::new(INJECTIONS);
-            let cells = Arc::new(WorkerCells::new(ports, draft.queues.len()));
+            let cells = Arc::new(WorkerCells::new(places));
+            let (desk, tray) = desk(&draft.wake);
+            let memory = draft.umem.registrar().clone();
             let memfd = draft.umem.memfd().try_clone_to_owned().map_err(StartError::Memory)?;
             let frames = draft.umem.frames();
             for (queue, inherited) in draft.queues.iter().zip(&draft.inherited) {
-                queues.push(BoundQueue::of(queue, index, *inherited).map_err(StartError::Memory)?);
+                let live = config.ports.iter().any(|port| port.id == queue.port && port.live);
+                let bound = BoundQueue::of(queue, index, *inherited, live).map_err(StartError::Memory)?;
+                queues.push(Arc::new(bound));
             }
             let (outgoing, incoming) = crossings.of(index);
             let worker = Worker {
                 tables: Arc::clone(&tables),
                 poll: config.poll,
-                routes: routes(&config.ports, ports, index, count, &draft.queues),
+                routes: routes(&config.ports, places, index, count, &draft.queues),
                 umem: draft.umem,
                 queues: draft.queues,
                 outgoing,
                 scratch: Scratch::new(incoming.len()),
                 incoming,
                 injected,
+                tray,
                 mouth: heard.mouth(),
                 resolve: Arc::clone(&config.resolve),
-                local: WorkerState::new(index as u16, count as u16, ports),
+                local: WorkerState::new(index as u16, count as u16, places),
                 cells: Arc::clone(&cells),
                 wake: Arc::clone(&draft.wake),
                 stop: Arc::clone(&stop),
@@ -166,30 +185,34 @@ impl Engine {
                 wake: draft.wake,
                 memfd,
                 frames,
+                desk: Mutex::new(desk),
+                memory,
+                share: draft.share,
             });
         }
-        let senders = config.ports.iter().map(|port| (port.id, worker_of(port.id, QueueId(0), count))).collect();
-        Ok(Engine { workers, queues, senders, heard: Some(Arc::new(heard)), ports, stop })
+        let (queues, leaving) = (ArcSwap::from_pointee(queues), Mutex::default());
+        Ok(Engine { workers, queues, heard: Some(Arc::new(heard)), places, leaving, stop })
     }
 
     /// An engine without workers.
     #[must_use]
     pub fn none() -> Engine {
         let stop = Arc::new(AtomicBool::new(true));
-        Engine { workers: Vec::new(), queues: Vec::new(), senders: HashMap::new(), heard: None, ports: 0, stop }
+        let (queues, leaving) = (ArcSwap::default(), Mutex::default());
+        Engine { workers: Vec::new(), queues, heard: None, places: 0, leaving, stop }
     }
 
-    /// All queues, by worker, in the order of [`Counters::queues`].
+    /// All queues as of now, in the order of [`Counters::queues`].
     #[must_use]
-    pub fn queues(&self) -> &[BoundQueue] {
-        &self.queues
+    pub fn queues(&self) -> Arc<Vec<Arc<BoundQueue>>> {
+        self.queues.load_full()
     }
 
-    /// What a holder keeps for worker `index`: its memory and its sockets.
+    /// What a holder keeps for worker `index`: its memory and its sockets among `queues`.
     #[must_use]
-    pub fn descriptors(&self, index: usize) -> Vec<BorrowedFd<'_>> {
+    pub fn descriptors<'a>(&'a self, index: usize, queues: &'a [Arc<BoundQueue>]) -> Vec<BorrowedFd<'a>> {
         let memfd = self.workers.get(index).map(|worker| worker.memfd.as_fd());
-        let sockets = self.queues.iter().filter(|queue| queue.worker == index).map(|queue| queue.fd.as_fd());
+        let sockets = queues.iter().filter(|queue| queue.worker == index).map(|queue| queue.fd.as_fd());
         memfd.into_iter().chain(sockets).collect()
     }
 
@@ -202,12 +225,14 @@ impl Engine {
     /// Reads all counters. They go on while they are read.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let mut ports = vec![PortCounters::default(); self.ports];
+        let mut ports = vec![PortCounters::default(); self.places];
         for worker in &self.workers {
             ports.iter_mut().zip(&worker.cells.ports).for_each(|(sum, cells)| sum.add(cells));
         }
-        let queues = self.workers.iter().flat_map(|worker| worker.cells.queues.iter().map(QueueCounters::read));
-        Counters { ports, queues: queues.collect(), workers: self.workers.iter().map(Handle::counters).collect() }
+        let counters = |(index, worker): (usize, &Handle)| worker.counters(self.spare_queues(index));
+        let workers = self.workers.iter().enumerate().map(counters);
+        let queues = self.queues.load().iter().map(|queue| QueueCounters::read(&queue.cells)).collect();
+        Counters { ports, queues, workers: workers.collect() }
     }
 
     /// What workers have heard in answer to what was injected; `None` if there are none.
@@ -219,7 +244,9 @@ impl Engine {
     /// Has a frame of at most 590 bytes sent out of a port. False if it is longer, the port has no queue, or too many
     /// are waiting. Not for workers: it takes a lock.
     pub fn inject(&self, port: PortId, frame: &[u8]) -> bool {
-        let Some(worker) = self.senders.get(&port).and_then(|&index| self.workers.get(index)) else { return false };
+        let sender = worker_of(port, QueueId(0), self.workers.len());
+        let has_queues = self.queues.load().iter().any(|queue| queue.port == port);
+        let Some(worker) = self.workers.get(sender).filter(|_| has_queues) else { return false };
         let mut bytes = [0; INJECTED_MAX];
         let Some(place) = bytes.get_mut(..frame.len()) else { return false };
         place.copy_from_slice(frame);
@@ -255,18 +282,19 @@ impl Engine {
 }
 
 impl Handle {
-    fn counters(&self) -> WorkerCounters {
+    fn counters(&self, spare_queues: usize) -> WorkerCounters {
         let cells = &self.cells;
         WorkerCounters {
             core: self.core,
             polls: cells.polls.get(),
             busy_polls: cells.busy_polls.get(),
             sleeps: cells.sleeps.get(),
-            packets: cells.queues.iter().map(|queue| queue.rx_packets.get()).sum(),
+            packets: cells.packets.get(),
             frames: self.frames,
             frames_free: cells.frames_free.get() as u32,
             frames_held: cells.frames_held.get() as u32,
             unkept: cells.unkept.get(),
+            spare_queues: spare_queues as u32,
         }
     }
 }

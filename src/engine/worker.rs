@@ -11,14 +11,15 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::burst::{Fates, Shape};
 use super::config::{Poll, Resolve};
-use super::counters::WorkerCells;
+use super::counters::{QueueCells, WorkerCells};
 use super::crossing::{Incoming, Outgoing};
+use super::errand::Tray;
 use super::heard::Mouth;
 use super::held::Waiting;
 use super::tables::Tables;
 use super::wake::Wake;
 use crate::afxdp::{Kick, MAX_SEGMENTS, Retired, Segment, Socket, Umem};
-use crate::path::{BURST, Context, WorkerState};
+use crate::path::{BURST, Context, Reason, WorkerState};
 use crate::table;
 use crate::units::{PortId, Tick};
 
@@ -33,7 +34,7 @@ const HOLDING_SLEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// When the frames of a socket that was not handed over are taken back: the kernel has let go of them by then.
 const RECLAIM_AFTER_NS: u64 = 2_000_000_000;
 /// Kicks that a worker that stops tries to get rid of what it has staged with.
-const LAST_KICKS: usize = 64;
+pub(super) const LAST_KICKS: usize = 64;
 
 /// Longest frame that the control side sends or hears: ARP, and probes of its own, which need no larger packets than any
 /// host takes (576 bytes, RFC 1122 section 3.3.3).
@@ -54,6 +55,7 @@ pub(super) struct Queue {
     pub posted: u32,
     /// Something was staged or is left to be kicked.
     pub dirty: bool,
+    pub cells: Arc<QueueCells>,
 }
 
 /// Where a port's packets go out, seen from this worker.
@@ -71,13 +73,15 @@ pub(super) struct Worker {
     pub tables: Arc<Tables>,
     pub poll: Poll,
     pub umem: Umem,
+    /// With room for those that may come.
     pub queues: Vec<Queue>,
-    /// By `PortId`.
+    /// By `PortId`, for all that may come.
     pub routes: Vec<Route>,
     /// By worker; none to itself.
     pub outgoing: Vec<Option<Outgoing>>,
     pub incoming: Vec<Incoming>,
     pub injected: Consumer<Injected>,
+    pub tray: Tray,
     pub mouth: Mouth,
     pub resolve: Resolve,
     pub local: WorkerState,
@@ -121,6 +125,7 @@ impl Worker {
         let (mut last_work, mut last_housekeeping) = (started, started);
         while !self.stop.load(Ordering::Relaxed) {
             let ns = now_ns();
+            self.do_errands();
             let worked = {
                 let guard = table::pin();
                 self.round(&tables.context(&guard, Tick(ns / 1_000_000)))
@@ -171,8 +176,9 @@ impl Worker {
         let bytes = segments.iter().map(|segment| u64::from(segment.len)).sum();
         let packets = self.scratch.fates.walk(cx, &mut self.local, &self.umem, port, &mut segments);
 
-        self.cells.queues[at].rx_packets.add(packets as u64);
-        self.cells.queues[at].rx_bytes.add(bytes);
+        self.queues[at].cells.rx_packets.add(packets as u64);
+        self.queues[at].cells.rx_bytes.add(bytes);
+        self.cells.packets.add(packets as u64);
         self.cells.ports[usize::from(port.0)].received.add(packets as u64);
 
         let mut chain = mem::take(&mut self.scratch.chain);
@@ -226,6 +232,11 @@ impl Worker {
                 self.umem.reclaim(lost);
             }
         }
+        self.show_frames();
+    }
+
+    /// Lets the control side see where frames are.
+    pub(super) fn show_frames(&self) {
         self.cells.frames_free.set(u64::from(self.umem.free()));
         self.cells.frames_held.set(u64::from(self.umem.held()));
         self.cells.unkept.set(self.local.unkept());
@@ -239,6 +250,7 @@ impl Worker {
         self.wake.going_to_sleep();
         let nothing_came = self.incoming.iter().all(Incoming::is_empty)
             && self.injected.is_empty()
+            && self.tray.is_empty()
             && !self.stop.load(Ordering::Relaxed);
         if nothing_came {
             self.cells.sleeps.add(1);
@@ -255,7 +267,7 @@ impl Worker {
     /// Ends what is under way, so that every frame is on the free list or with the kernel. `meet` waits for all workers:
     /// what has crossed has to come home.
     pub fn wind_up(&mut self, meet: impl Fn()) {
-        self.drop_held();
+        self.drop_held_if(Reason::Unresolved, |_| true);
         self.flush();
         meet();
         self.take_arrivals_to_the_end();

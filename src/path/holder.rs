@@ -5,7 +5,7 @@ use super::verdict::Reason;
 use super::walk::Walk;
 use crate::naming::{Container, View};
 use crate::table::Handle;
-use crate::units::{Ip, Mac, PortId};
+use crate::units::{Ip, Mac};
 
 /// Identifies the container that sends as (`mac`, `ip`). The first port to show a pair that is bound to this server
 /// holds it until the port goes down; anything else is spoofed.
@@ -48,8 +48,8 @@ pub fn hold_pinned_among(names: &View<'_>, around: &Surroundings, containers: im
             let Role::Access(access) = &port.role else { return false };
             access.network == container.network() && access.pinned == Some(mac) && access.id == container.id()
         };
-        if let Some(index) = around.ports.iter().position(pins) {
-            container.hold(PortId(index as u16), mac);
+        if let Some((id, _)) = around.all_ports().find(|(_, port)| pins(port)) {
+            container.hold(id, mac);
         }
     }
 }

@@ -41,8 +41,8 @@ pub struct Access {
 /// This server, its ports and its networks.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
-    /// Indexed by `PortId`.
-    pub ports: Vec<Port>,
+    /// Indexed by `PortId`; none where a port has gone, or none has come yet.
+    pub ports: Vec<Option<Port>>,
     /// With the policy that is in force.
     pub networks: Arc<Networks>,
     /// Our own ServerIPs, the first one first.
@@ -57,6 +57,31 @@ impl Surroundings {
     /// The port of this id, if there is one.
     #[must_use]
     pub fn port(&self, id: PortId) -> Option<&Port> {
-        self.ports.get(usize::from(id.0))
+        self.ports.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// All ports.
+    pub fn all_ports(&self) -> impl Iterator<Item = (PortId, &Port)> {
+        // Ids are 16 bits wide.
+        let port = |(id, port): (usize, &'_ Option<Port>)| port.as_ref().map(|_| PortId(id as u16));
+        self.ports.iter().enumerate().filter_map(port).filter_map(|id| Some((id, self.port(id)?)))
+    }
+
+    /// The port of this name.
+    #[must_use]
+    pub fn port_called(&self, name: &str) -> Option<PortId> {
+        self.all_ports().find(|(_, port)| port.name == name).map(|(id, _)| id)
+    }
+
+    /// The same with another port in that place, or none.
+    #[must_use]
+    pub fn with_port(&self, id: PortId, port: Option<Port>) -> Surroundings {
+        let mut changed = self.clone();
+        let at = usize::from(id.0);
+        if changed.ports.len() <= at {
+            changed.ports.resize(at + 1, None);
+        }
+        changed.ports[at] = port;
+        changed
     }
 }

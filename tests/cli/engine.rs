@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::support::Directory;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sixway::control::changes::{History, Refused, Wish, carry_out};
-use sixway::control::config::Control;
+use sixway::control::config::{Control, read_live_port};
 use sixway::control::server::{
-    AffinityReport, ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed, PortReport, Problem,
+    AffinityReport, ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed, PortReport, Ports, Problem,
     Quarantined, Status, Traffic, WorkerReport, serve,
 };
 use sixway::naming::{Change, Names, NamesWriter, Network, Networks};
@@ -44,6 +44,24 @@ impl Mapped for Engine {
 
     fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
         carry_out(&mut self.writer.lock().unwrap(), wish, &self.history, |prepared| Ok(prepared.commit()))
+    }
+}
+
+impl Ports for Engine {
+    fn attach(&self, form: &Map<String, Value>) -> Result<PortReport, Problem> {
+        let port = read_live_port(form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
+        if port.name == "uplink" {
+            return Err(Problem::of_port(vec!["there is a port `uplink` already".into()], false));
+        }
+        Ok(PortReport { name: port.name, live: true, ..PortReport::default() })
+    }
+
+    fn detach(&self, name: &str) -> Result<(), Problem> {
+        match name {
+            "web7" => Ok(()),
+            "uplink" => Err(Problem::conflict("it is of the configuration")),
+            _ => Err(Problem::not_found(format!("there is no port `{name}`"))),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod moves;
 mod neighbours;
 mod outside;
 mod policy;
+mod ports;
 mod refusals;
 mod reload;
 mod replays;

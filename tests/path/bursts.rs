@@ -10,7 +10,7 @@ use crate::scene::server_a;
 fn a_burst_is_walked_as_its_frames_one_by_one() {
     proptest!(ProptestConfig::with_cases(12), |(frames in vec(mutated(), 200..400))| {
         let (mut one, mut many) = (server_a(), server_a());
-        let ports: Vec<&str> = one.assembly.around.ports.iter().map(|port| port.name.as_str()).collect();
+        let ports: Vec<&str> = one.assembly.around.all_ports().map(|(_, port)| port.name.as_str()).collect();
         let ports: Vec<String> = ports.into_iter().map(str::to_owned).collect();
         for port in &ports {
             let burst: Vec<Vec<u8>> =

@@ -25,7 +25,7 @@ impl Underlay {
 
     /// Sends a frame from behind a port of either server, and follows it to its end.
     pub fn send(&mut self, port: &str, frame: &[u8]) -> Delivered {
-        let mut at_a = self.a.assembly.around.ports.iter().any(|own| own.name == port);
+        let mut at_a = self.a.assembly.around.port_called(port).is_some();
         let mut outcome = self.server(at_a).receive(port, frame);
         let mut verdict = self.server(at_a).words(outcome.verdict);
         while verdict.ends_with(" uplink") || verdict.starts_with("answer uplink") {

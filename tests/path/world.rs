@@ -102,8 +102,8 @@ impl World {
     }
 
     pub fn port(&self, name: &str) -> PortId {
-        let at = self.assembly.around.ports.iter().position(|port| port.name == name);
-        PortId(at.unwrap_or_else(|| panic!("no port {name}")) as u16)
+        let at = self.assembly.around.port_called(name);
+        at.unwrap_or_else(|| panic!("no port {name}"))
     }
 
     pub fn port_name(&self, id: PortId) -> &str {

@@ -128,6 +128,19 @@ pub fn attach(interface: &str, kind: Kind, pin_dir: &Path, want: Want) -> Result
     })
 }
 
+/// Whether a program may be attached to an interface: it is there, and nobody else's program is on it.
+///
+/// # Errors
+/// What [`attach`] would say.
+pub fn check(interface: &str, pin_dir: &Path) -> Result<(), AttachError> {
+    let interface =
+        Interface::by_name(interface).map_err(|error| AttachError::Interface(interface.to_owned(), error))?;
+    let at_pins = |error| AttachError::Pins(pin_dir.to_owned(), error);
+    let pinned = pinned(pin_dir, &Scope::Namespace).map_err(at_pins)?;
+    let former = pinned.iter().find(|pinned| pinned.ifindex == interface.index);
+    refuse_foreign(&interface, former.and_then(|former| former.link().ok()).as_ref())
+}
+
 /// Who runs the XDP program on an interface, ours or not. None if there is none.
 ///
 /// # Errors

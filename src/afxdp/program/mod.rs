@@ -55,7 +55,7 @@ mod kernel;
 mod object;
 mod pins;
 
-pub use attach::{AttachError, Attached, Scope, Takeover, attach, detach, mode, pinned};
+pub use attach::{AttachError, Attached, Scope, Takeover, attach, check, detach, mode, pinned};
 pub use claims::{Claims, ClaimsMap, PublicIp};
 pub use counters::{Counter, Counters};
 pub use foreign::Foreign;

@@ -13,7 +13,7 @@ use super::preparation::Preparation;
 use super::programs::{attach_all, connect, frags_at_work, narrow_all};
 use super::state_file;
 use super::succession::Succession;
-use super::{Appliance, Control, PortOnHost};
+use super::{Appliance, Control, Host};
 use crate::afxdp::program::AttachError;
 use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings};
 use crate::control::changes::History;
@@ -22,9 +22,10 @@ use crate::control::journal::Start;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, StartError, Tables};
 use crate::flow::ECHO_CLAIM_WORDS;
-use crate::path::{Role, Surroundings, hold_pinned};
+use crate::path::{Port, Role, Surroundings, hold_pinned};
 use crate::table::mapped::Words;
 use crate::table::{self, Swap};
+use crate::units::PortId;
 
 /// Why a server did not come up. Everything that was already put up is taken down again, but for pinned programs.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub enum BootError {
     Program(String, io::Error),
     Engine(StartError),
     Kernel(io::Error),
+    /// While this one prepared to take over, ports were attached or detached: from the beginning, then.
+    PortsChanged,
     /// The engine that runs did not hand over.
     Predecessor(io::Error),
 }
@@ -69,6 +72,9 @@ impl fmt::Display for BootError {
             BootError::Program(port, err) => write!(f, "port {port}: its XDP program: {err}"),
             BootError::Engine(err) => err.fmt(f),
             BootError::Kernel(err) => write!(f, "netlink: {err}"),
+            BootError::PortsChanged => {
+                f.write_str("ports come and go too quickly to take over from the engine that runs")
+            }
             BootError::Predecessor(err) => write!(f, "taking over from the engine that runs: {err}"),
         }
     }
@@ -90,7 +96,7 @@ pub(super) fn boot(mut prepared: Preparation, holder: Option<&Path>) -> Result<A
     let (mut succession, inherited) = Succession::ask(holder);
     let left = inherited.iter().any(Option::is_some);
     prepared.engine.inherited = inherited;
-    let (engine, mut ports) = match frags_at_work(&prepared.links).filter(|_| left) {
+    let (engine, mut ports) = match frags_at_work(&prepared.ports).filter(|_| left) {
         // The former engine's programs feed its sockets as ever: packets first.
         Some(frags) => {
             let engine = start(&mut prepared, &frags, &tables)?;
@@ -100,7 +106,7 @@ pub(super) fn boot(mut prepared: Preparation, holder: Option<&Path>) -> Result<A
         None => {
             let ports = attach(&prepared, &tables)?;
             stages.done("programs attached");
-            let frags: Vec<bool> = ports.iter().map(|port| port.program.frags()).collect();
+            let frags: Vec<bool> = ports.values().map(|port| port.program.frags()).collect();
             let engine = start(&mut prepared, &frags, &tables)?;
             succession.provide(&engine);
             (engine, ports)
@@ -118,9 +124,9 @@ pub(super) fn appliance(
     state_file: PathBuf,
     engine: Engine,
     succession: Succession,
-    ports: Vec<PortOnHost>,
+    ports: Host,
 ) -> Appliance {
-    let Preparation { config, assembly, journal, engine: workers, stages, .. } = prepared;
+    let Preparation { config, assembly, journal, engine: workers, stages, ports_file, .. } = prepared;
     let history = History::new(tables.names.view(&table::pin()).generation());
     Appliance {
         config,
@@ -129,6 +135,7 @@ pub(super) fn appliance(
         workers: Mutex::new(workers),
         stages,
         state_file,
+        ports_file,
         succession: Mutex::new(succession),
         history,
         port_down: Notify::new(),
@@ -162,23 +169,20 @@ pub(super) fn start(prepared: &mut Preparation, frags: &[bool], tables: &Arc<Tab
 }
 
 /// Attaches the programs and has them claim what the mapping says.
-fn attach(prepared: &Preparation, tables: &Tables) -> Result<Vec<PortOnHost>, BootError> {
-    let Preparation { config, links, assembly, .. } = prepared;
+fn attach(prepared: &Preparation, tables: &Tables) -> Result<Host, BootError> {
+    let Preparation { config, ports: planned, assembly, .. } = prepared;
     let guard = table::pin();
     let wanted = Wanted::gather(&assembly.around, &assembly.names.view(&guard));
-    let mut ports = attach_all(config, &assembly.around, links, &wanted)?;
-    narrow_all(config, &assembly.around, &mut ports, &wanted)?;
+    let mut ports = attach_all(&config.engine.pin_dir, &assembly.around, planned, &wanted)?;
+    narrow_all(&assembly.around, &mut ports, &wanted)?;
     share_echo_claims(&assembly.around, &mut ports, tables)?;
     Ok(ports)
 }
 
 /// Lets workers claim echo replies on the uplinks.
-pub(super) fn share_echo_claims(
-    around: &Surroundings,
-    ports: &mut [PortOnHost],
-    tables: &Tables,
-) -> Result<(), BootError> {
-    for (on_host, port) in ports.iter_mut().zip(&around.ports) {
+pub(super) fn share_echo_claims(around: &Surroundings, ports: &mut Host, tables: &Tables) -> Result<(), BootError> {
+    for (&id, on_host) in ports {
+        let Some(port) = around.port(id) else { continue };
         if let (Role::Uplink { .. }, Some(claims)) = (&port.role, on_host.program.claims()) {
             let echo = Words::from_fd(claims.echo(), ECHO_CLAIM_WORDS);
             let echo = echo.map_err(|err| BootError::Program(port.name.clone(), err))?;
@@ -200,20 +204,11 @@ pub(super) fn report_inherited(engine: &Engine, left: bool) {
 }
 
 /// The surroundings after a link changed: its MAC or MTU.
-pub(super) fn with_link(around: &Surroundings, index: usize, link: &Link) -> Option<Surroundings> {
-    let port = around.ports.get(index)?;
+pub(super) fn with_link(around: &Surroundings, id: PortId, link: &Link) -> Option<Surroundings> {
+    let port = around.port(id)?;
     let mac = link.mac?;
     if port.mac == mac && port.mtu == link.mtu {
         return None;
     }
-    let mut ports = around.ports.clone();
-    let port = ports.get_mut(index)?;
-    (port.mac, port.mtu) = (mac, link.mtu);
-    Some(Surroundings {
-        ports,
-        networks: Arc::clone(&around.networks),
-        servers: around.servers.clone(),
-        owned: around.owned,
-        uplink: around.uplink,
-    })
+    Some(around.with_port(id, Some(Port { mac, mtu: link.mtu, ..port.clone() })))
 }

@@ -1,5 +1,6 @@
 //! Health checks at work: between the prober, the workers and the mapping.
 
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::future;
 use std::hash::BuildHasher;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe;
 
-use super::Appliance;
+use super::{Appliance, PortOnHost};
 use crate::control::changes::{ChangeSet, Wish};
 use crate::control::health::{Check, Outgoing, Place, Prober, Subject};
 use crate::control::server::Mapped;
@@ -19,7 +20,7 @@ use crate::engine::Heard;
 use crate::naming::{HealthReport, Inside, Located, View};
 use crate::path::Surroundings;
 use crate::table;
-use crate::units::{Endpoint, Mac};
+use crate::units::{Endpoint, Mac, PortId};
 
 /// The Ethernet type of IPv4.
 const IPV4: [u8; 2] = [0x08, 0x00];
@@ -74,7 +75,9 @@ impl Appliance {
         let reports = {
             let guard = table::pin();
             let (names, around) = (self.tables.names.view(&guard), self.tables.around.load(&guard));
-            let up: Vec<bool> = self.control().ports.iter().map(|port| port.link.up && port.link.running).collect();
+            let is_up = |port: &PortOnHost| port.link.up && port.link.running;
+            let up: HashSet<PortId> =
+                self.control().ports.iter().filter(|(_, port)| is_up(port)).map(|(&id, _)| id).collect();
             for (nth, check) in self.config.health.iter().enumerate() {
                 prober.look(nth, subjects(check, &names, &up).into_iter(), now);
             }
@@ -107,14 +110,14 @@ impl Appliance {
 }
 
 /// The bindings to this server that a check is about.
-fn subjects(check: &Check, names: &View<'_>, up: &[bool]) -> Vec<Subject> {
+fn subjects(check: &Check, names: &View<'_>, up: &HashSet<PortId>) -> Vec<Subject> {
     let end = Endpoint { proto: check.proto, ip: check.ip, port: check.port };
     let service = names.network(&check.network).and_then(|network| names.service(network, Inside(end)));
     let members = service.into_iter().flat_map(|service| service.members());
     let here = members.filter(|binding| names.server_of(binding).is_some_and(|server| server.local));
     let subject = |binding| {
         let held = names.container_of(binding)?.held_by();
-        let held = held.filter(|held| up.get(usize::from(held.port().0)).is_some_and(|up| *up));
+        let held = held.filter(|held| up.contains(&held.port()));
         Some(Subject {
             identity: names.identity(binding),
             binding: names.spec(binding)?.exact_key(),

@@ -24,7 +24,7 @@ impl Wanted {
             servers.portless.extend(protos.map(|proto| (server.ip, proto)));
         }
         let mut publics = Vec::new();
-        if around.ports.iter().any(|port| is_external(&port.role)) {
+        if around.all_ports().any(|(_, port)| is_external(&port.role)) {
             for binding in names.bindings().filter(|binding| binding.is_public()) {
                 for proto in binding.proto().each(binding.ip()) {
                     let Some(Public(name)) = names.public_name(binding, proto) else { continue };

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::boot::BootError;
 use super::programs::connect;
@@ -45,7 +45,7 @@ impl Appliance {
     fn receive(&self, successor: &Successor, control: &Bequest) -> Result<bool, BootError> {
         let engine = self.engine.load_full();
         let process = successor.pid();
-        let wish = match successor.show(&self.succession().sets(&engine)) {
+        let wish = match successor.show(&self.succession().sets(&engine, &engine.queues())) {
             Ok(Some(wish)) => wish,
             Ok(None) => {
                 tracing::warn!(process, "a successor came and left again");
@@ -92,7 +92,7 @@ impl Appliance {
         let was_let_go = left.is_empty();
         let left: Vec<Option<Parts>> =
             left.into_iter().map(|Stopped { umem, sockets, .. }| umem.into_parts(sockets).ok()).collect();
-        let mut config = self.workers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut config = self.workers().take();
         config.inherited = left;
         let engine = Engine::start(config, Arc::clone(&self.tables)).map_err(BootError::Engine)?;
         connect(&engine, &mut self.control().ports)?;

@@ -20,7 +20,7 @@ pub(super) fn write(names: &View<'_>, around: &Surroundings) -> io::Result<Owned
     let mut text = String::new();
     for (_, container) in names.all_containers() {
         let Some(held) = container.held_by() else { continue };
-        if let Some(port) = around.ports.get(usize::from(held.port().0)) {
+        if let Some(port) = around.port(held.port()) {
             let _ = writeln!(text, "{:x} {} {}", container.identity(), held.mac(), port.name);
         }
     }
@@ -49,6 +49,5 @@ pub(super) fn read(held: OwnedFd, names: &View<'_>, around: &Surroundings) -> io
 fn parse(line: &str, around: &Surroundings) -> Option<(u64, PortId, Mac)> {
     let (identity, rest) = line.split_once(' ')?;
     let (mac, name) = rest.split_once(' ')?;
-    let port = around.ports.iter().position(|port| port.name == name)?;
-    Some((u64::from_str_radix(identity, 16).ok()?, PortId(u16::try_from(port).ok()?), mac.parse().ok()?))
+    Some((u64::from_str_radix(identity, 16).ok()?, around.port_called(name)?, mac.parse().ok()?))
 }

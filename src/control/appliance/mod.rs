@@ -11,16 +11,19 @@ mod keeping;
 mod news;
 mod observed;
 mod policy;
+mod ports;
 mod preparation;
 mod probe;
 mod programs;
 mod reload;
+mod remembered;
 mod run;
 mod stages;
 mod state_file;
 mod succession;
 mod takeover;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,15 +32,17 @@ use tokio::sync::Notify;
 
 use crate::afxdp::program::Attached;
 use crate::control::changes::History;
-use crate::control::config::Config;
+use crate::control::config::{Config, Port};
 use crate::control::journal::Journal;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, EngineConfig, Tables};
 use crate::naming::NamesWriter;
+use crate::units::PortId;
 use stages::Stages;
 use succession::Succession;
 
 pub use boot::BootError;
+pub use remembered::forget_live_ports;
 pub use run::{Manner, run};
 
 /// The running server. Workers read `tables`; all else belongs to the control thread.
@@ -50,6 +55,8 @@ pub struct Appliance {
     /// Since it began to come up.
     stages: Stages,
     state_file: PathBuf,
+    /// Where live ports are remembered.
+    ports_file: PathBuf,
     succession: Mutex<Succession>,
     history: History,
     /// Told when a port goes down, for those who probe what is behind it.
@@ -61,14 +68,19 @@ pub struct Appliance {
 /// What the control thread changes.
 struct Control {
     writer: NamesWriter,
-    /// By port.
-    ports: Vec<PortOnHost>,
+    ports: Host,
     /// None if change sets are not kept, or while another engine takes over.
     journal: Option<Journal>,
 }
 
+/// The ports on this host.
+type Host = BTreeMap<PortId, PortOnHost>;
+
 /// A port's interface, and the program on it.
 struct PortOnHost {
+    configured: Port,
+    /// Attached while an engine ran: it is not of the configuration.
+    live: bool,
     link: Link,
     program: Attached,
 }
@@ -76,6 +88,10 @@ struct PortOnHost {
 impl Appliance {
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn workers(&self) -> MutexGuard<'_, EngineConfig> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn succession(&self) -> MutexGuard<'_, Succession> {

@@ -20,14 +20,13 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Begins to follow what concerns the configured ports.
+    /// Begins to follow links, and routes over the configured uplinks.
     pub fn follow(runtime: &Runtime, config: &Config, questions: Questions) -> News {
         let (report, changes) = mpsc::unbounded_channel();
-        let interfaces: Vec<String> = config.ports.iter().filter_map(|port| port.interface.clone()).collect();
         let uplinks = config.ports.iter().filter(|port| matches!(port.role, config::Role::Uplink { .. }));
         let uplinks: Vec<String> = uplinks.filter_map(|port| port.interface.clone()).collect();
         let fib = fixed_hops(config);
-        let watching = runtime.spawn(watch(fib, uplinks, interfaces, questions, move |change| {
+        let watching = runtime.spawn(watch(fib, uplinks, questions, move |change| {
             // Nobody listens any more: the server is ending.
             let _ = report.send(change);
         }));

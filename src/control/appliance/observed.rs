@@ -12,12 +12,12 @@ use crate::control::server::{
     QueueReport, Status, TablesReport, Traffic, WorkerReport,
 };
 use crate::engine::explain::explain;
-use crate::engine::{BoundQueue, QueueCounters};
+use crate::engine::{BoundQueue, PortCounters, QueueCounters};
 use crate::flow::AFFINITY_ENTRIES;
 use crate::naming::Wire;
 use crate::path::{Answer, Reason, Role};
 use crate::table;
-use crate::units::{Endpoint, PortRange};
+use crate::units::{Endpoint, PortId, PortRange};
 
 impl Observed for Appliance {
     fn status(&self) -> Status {
@@ -37,7 +37,7 @@ impl Observed for Appliance {
             uptime_s: self.stages.elapsed().as_secs(),
             generation: view.generation(),
             bindings: self.tables.names.len() as u64,
-            pinned: control.ports.iter().all(|port| port.program.pinned().is_ok()),
+            pinned: control.ports.values().all(|port| port.program.pinned().is_ok()),
             holder: self.succession().is_provided(),
             quarantine: resting.collect(),
             affinity: AffinityReport {
@@ -57,56 +57,7 @@ impl Observed for Appliance {
     }
 
     fn ports(&self) -> Vec<PortReport> {
-        let engine = self.engine.load();
-        let counters = engine.counters();
-        let guard = table::pin();
-        let around = self.tables.around.load(&guard);
-        let control = self.control();
-        let mut reports = Vec::with_capacity(around.ports.len());
-        for (index, (port, on_host)) in around.ports.iter().zip(&control.ports).enumerate() {
-            let queues: Vec<QueueReport> = engine
-                .queues()
-                .iter()
-                .zip(&counters.queues)
-                .filter(|(queue, _)| usize::from(queue.port.0) == index)
-                .map(|(queue, counted)| queue_report(queue, counted))
-                .collect();
-            let bound = engine.queues().iter().find(|queue| usize::from(queue.port.0) == index);
-            let mut report = PortReport {
-                name: port.name.clone(),
-                interface: on_host.link.name.clone(),
-                role: role_word(&port.role).to_owned(),
-                network: match &port.role {
-                    Role::Access(access) => Some(around.networks.name(access.network).to_owned()),
-                    Role::Uplink { .. } | Role::External => None,
-                },
-                mac: port.mac.to_string(),
-                mtu: u16::try_from(port.mtu).unwrap_or(u16::MAX),
-                up: on_host.link.up,
-                attach: mode_word(on_host.program.mode()).to_owned(),
-                mode: bound.map_or("", |queue| if queue.bound.zero_copy { "zero-copy" } else { "copy" }).to_owned(),
-                traffic: sum(&queues),
-                queues,
-                ..PortReport::default()
-            };
-            if let Some(counted) = counters.ports.get(index) {
-                report.traffic.rx_packets = counted.received;
-                report.traffic.drops = counted.drops();
-                report.forwarded = counted.forwarded;
-                report.answered = counted.answered.iter().sum();
-                report.answers = Answer::ALL
-                    .iter()
-                    .zip(counted.answered)
-                    .filter(|&(_, count)| count > 0)
-                    .map(|(answer, count)| (answer.as_str().to_owned(), count))
-                    .collect();
-                report.consumed = counted.consumed;
-                report.host = counted.host;
-                report.held = counted.held;
-            }
-            reports.push(report);
-        }
-        reports
+        self.reports_of(|_| true)
     }
 
     fn workers(&self) -> Vec<WorkerReport> {
@@ -120,6 +71,7 @@ impl Observed for Appliance {
             packets: worker.packets,
             frames: worker.frames,
             frames_free: worker.frames_free,
+            spare_queues: worker.spare_queues,
         };
         workers.into_iter().enumerate().map(report).collect()
     }
@@ -129,7 +81,8 @@ impl Observed for Appliance {
         let guard = table::pin();
         let around = self.tables.around.load(&guard);
         let mut drops = Vec::new();
-        for (port, counted) in around.ports.iter().zip(&counters.ports) {
+        for (id, port) in around.all_ports() {
+            let Some(counted) = counters.ports.get(usize::from(id.0)) else { continue };
             for (&reason, &packets) in Reason::ALL.iter().zip(&counted.dropped).filter(|&(_, &packets)| packets > 0) {
                 drops.push(DropCount { port: port.name.clone(), reason: reason.as_str().to_owned(), packets });
             }
@@ -167,6 +120,63 @@ impl Observed for Appliance {
         let explanation = explain(&cx, &question).map_err(Problem::malformed)?;
         Ok(explanation::to_json(&explanation, cx.around))
     }
+}
+
+impl Appliance {
+    /// What the port of this id counts; none if there is no such port.
+    pub(super) fn report_of(&self, id: PortId) -> Option<PortReport> {
+        self.reports_of(|found| found == id).pop()
+    }
+
+    fn reports_of(&self, wanted: impl Fn(PortId) -> bool) -> Vec<PortReport> {
+        let engine = self.engine.load();
+        let (counters, queues) = (engine.counters(), engine.queues());
+        let guard = table::pin();
+        let around = self.tables.around.load(&guard);
+        let control = self.control();
+        let mut reports = Vec::new();
+        for (id, port) in around.all_ports().filter(|(id, _)| wanted(*id)) {
+            let Some(on_host) = control.ports.get(&id) else { continue };
+            let own = queues.iter().zip(&counters.queues).filter(|(queue, _)| queue.port == id);
+            let queues: Vec<QueueReport> = own.clone().map(|(queue, counted)| queue_report(queue, counted)).collect();
+            let bound = own.map(|(queue, _)| queue).next();
+            let mut report = PortReport {
+                name: port.name.clone(),
+                interface: on_host.link.name.clone(),
+                role: role_word(&port.role).to_owned(),
+                network: match &port.role {
+                    Role::Access(access) => Some(around.networks.name(access.network).to_owned()),
+                    Role::Uplink { .. } | Role::External => None,
+                },
+                mac: port.mac.to_string(),
+                mtu: u16::try_from(port.mtu).unwrap_or(u16::MAX),
+                up: on_host.link.up,
+                live: on_host.live,
+                attach: mode_word(on_host.program.mode()).to_owned(),
+                mode: bound.map_or("", |queue| if queue.bound.zero_copy { "zero-copy" } else { "copy" }).to_owned(),
+                traffic: sum(&queues),
+                queues,
+                ..PortReport::default()
+            };
+            if let Some(counted) = counters.ports.get(usize::from(id.0)) {
+                count(&mut report, counted);
+            }
+            reports.push(report);
+        }
+        reports
+    }
+}
+
+fn count(report: &mut PortReport, counted: &PortCounters) {
+    report.traffic.rx_packets = counted.received;
+    report.traffic.drops = counted.drops();
+    report.forwarded = counted.forwarded;
+    report.answered = counted.answered.iter().sum();
+    let answers = Answer::ALL.iter().zip(counted.answered).filter(|&(_, count)| count > 0);
+    report.answers = answers.map(|(answer, count)| (answer.as_str().to_owned(), count)).collect();
+    report.consumed = counted.consumed;
+    report.host = counted.host;
+    report.held = counted.held;
 }
 
 /// What the kernel says of this process; zeros where it says nothing.

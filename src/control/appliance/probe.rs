@@ -19,7 +19,7 @@ pub(super) fn probes(
         if !container.is_bound_here() || container.held_by().is_some() || !container.ip().is_v4() {
             continue;
         }
-        for (index, port) in around.ports.iter().enumerate() {
+        for (id, port) in around.all_ports() {
             let Role::Access(access) = &port.role else { continue };
             if access.network != container.network() || access.pinned.is_some() {
                 continue;
@@ -30,7 +30,7 @@ pub(super) fn probes(
                 .and_then(|network| network.gateways.iter().copied().find(|ip| ip.is_v4()));
             let mut frame = [0; ARP_FRAME_LEN];
             arp_request(&mut frame, port.mac, gateway.unwrap_or(Ip::UNSPECIFIED_V4), container.ip());
-            probes.push((PortId(index as u16), frame));
+            probes.push((id, frame));
         }
     }
     probes

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
-use super::PortOnHost;
 use super::boot::BootError;
 use super::claims::Wanted;
+use super::preparation::Planned;
+use super::{Host, PortOnHost};
 use crate::afxdp::program::{self, ClaimsMap, Kind, Mode, Want};
-use crate::control::config::{self, Config};
+use crate::control::config;
 use crate::control::kernel::Link;
 use crate::engine::Engine;
 use crate::path::{Role, Surroundings};
@@ -15,52 +17,42 @@ use crate::path::{Role, Surroundings};
 /// Attaches every port's program, or takes over the one that is there, and has it claim all of `wanted` besides what it
 /// claims already.
 pub(super) fn attach_all(
-    config: &Config,
+    pin_dir: &Path,
     around: &Surroundings,
-    links: &[Link],
+    planned: &[Planned],
     wanted: &Wanted,
-) -> Result<Vec<PortOnHost>, BootError> {
-    let mut ports = Vec::with_capacity(links.len());
-    for (link, port) in links.iter().zip(&around.ports) {
-        let kind = kind_of(&port.role);
-        let program = program::attach(&link.name, kind, &config.engine.pin_dir, Want { frags: needs_frags(link) })
+) -> Result<Host, BootError> {
+    let mut ports = Host::new();
+    for Planned { id, port, live, link } in planned {
+        let Some(kind) = around.port(*id).map(|port| kind_of(&port.role)) else { continue };
+        let program = program::attach(&link.name, kind, pin_dir, Want { frags: needs_frags(link) })
             .map_err(|err| BootError::Attach(port.name.clone(), err))?;
         report_attached(&port.name, &program);
-        ports.push(PortOnHost { link: link.clone(), program });
+        ports.insert(*id, PortOnHost { configured: port.clone(), live: *live, link: link.clone(), program });
     }
-    widen_all(config, around, &mut ports, wanted)?;
+    widen_all(around, &mut ports, wanted)?;
     Ok(ports)
 }
 
 /// Has every program claim all of `wanted` besides what it claims already.
-pub(super) fn widen_all(
-    config: &Config,
-    around: &Surroundings,
-    ports: &mut [PortOnHost],
-    wanted: &Wanted,
-) -> Result<(), BootError> {
-    claim_all(config, around, ports, |claims, role, arp| wanted.widen(claims, role, arp))
+pub(super) fn widen_all(around: &Surroundings, ports: &mut Host, wanted: &Wanted) -> Result<(), BootError> {
+    claim_all(around, ports, |claims, role, arp| wanted.widen(claims, role, arp))
 }
 
 /// Has every program claim nothing but `wanted`: of what a former engine left, the rest goes.
-pub(super) fn narrow_all(
-    config: &Config,
-    around: &Surroundings,
-    ports: &mut [PortOnHost],
-    wanted: &Wanted,
-) -> Result<(), BootError> {
-    claim_all(config, around, ports, |claims, role, arp| wanted.narrow(claims, role, arp))
+pub(super) fn narrow_all(around: &Surroundings, ports: &mut Host, wanted: &Wanted) -> Result<(), BootError> {
+    claim_all(around, ports, |claims, role, arp| wanted.narrow(claims, role, arp))
 }
 
 fn claim_all(
-    config: &Config,
     around: &Surroundings,
-    ports: &mut [PortOnHost],
+    ports: &mut Host,
     claim: impl Fn(&mut ClaimsMap, &Role, bool) -> io::Result<()>,
 ) -> Result<(), BootError> {
-    for ((on_host, port), configured) in ports.iter_mut().zip(&around.ports).zip(&config.ports) {
-        if let Some(claims) = on_host.program.claims() {
-            let claimed = claim(claims, &port.role, answers_arp(&configured.role));
+    for (&id, on_host) in ports {
+        let arp = answers_arp(&on_host.configured.role);
+        if let (Some(claims), Some(port)) = (on_host.program.claims(), around.port(id)) {
+            let claimed = claim(claims, &port.role, arp);
             claimed.map_err(|err| BootError::Program(port.name.clone(), err))?;
         }
     }
@@ -68,16 +60,16 @@ fn claim_all(
 }
 
 /// Puts the engine's sockets into the programs' maps: from then on packets come.
-pub(super) fn connect(engine: &Engine, ports: &mut [PortOnHost]) -> Result<(), BootError> {
-    for queue in engine.queues() {
-        let Some(port) = ports.get_mut(usize::from(queue.port.0)) else { continue };
+pub(super) fn connect(engine: &Engine, ports: &mut Host) -> Result<(), BootError> {
+    for queue in engine.queues().iter() {
+        let Some(port) = ports.get_mut(&queue.port) else { continue };
         let set = port.program.set_socket(queue.queue, queue.fd.as_fd());
         set.map_err(|err| BootError::Program(port.link.name.clone(), err))?;
     }
     Ok(())
 }
 
-fn report_attached(port: &str, program: &program::Attached) {
+pub(super) fn report_attached(port: &str, program: &program::Attached) {
     if let Some(why) = program.fallback() {
         tracing::warn!(port, "the XDP program runs in generic mode, which is slower: {why}");
     }
@@ -106,14 +98,14 @@ pub(super) fn answers_arp(role: &config::Role) -> bool {
 
 /// A chunk of 4 KiB holds packets of up to 3520 bytes of IP beside headroom and Ethernet header; larger ones come in
 /// several.
-fn needs_frags(link: &Link) -> bool {
+pub(super) fn needs_frags(link: &Link) -> bool {
     const LARGEST_SINGLE: u32 = 3500;
     link.mtu > LARGEST_SINGLE
 }
 
 /// Whether packets of several buffers arrive at each port by the programs that are there already. None unless every port
 /// has one.
-pub(super) fn frags_at_work(links: &[Link]) -> Option<Vec<bool>> {
+pub(super) fn frags_at_work(planned: &[Planned]) -> Option<Vec<bool>> {
     let frags = |link: &Link| Some(program::mode(&link.name).ok()?? == Mode::Native && needs_frags(link));
-    links.iter().map(frags).collect()
+    planned.iter().map(|planned| frags(&planned.link)).collect()
 }

@@ -8,11 +8,11 @@ use tokio::sync::oneshot;
 use super::changeover::{Followers, put_in_force};
 use super::claims::Names;
 use super::programs::answers_arp;
-use super::{Appliance, Control, PortOnHost, keeping, policy, state_file};
+use super::{Appliance, Control, Host, keeping, policy, state_file};
 use crate::afxdp::program::{Claims, ClaimsMap};
 use crate::control::assemble::MappingFile;
 use crate::control::changes::{History, Refused, Wish, carry_out, commit_noted};
-use crate::control::config::{self, Config, Mistake};
+use crate::control::config::{Config, Mistake};
 use crate::control::journal::Outcome;
 use crate::control::server::Mapped;
 use crate::engine::Tables;
@@ -77,11 +77,11 @@ impl Appliance {
     pub(super) fn put_in_force(
         &self,
         prepared: Prepared<'_>,
-        ports: &mut [PortOnHost],
+        ports: &mut Host,
         force: bool,
         around: &mut Option<Surroundings>,
     ) -> io::Result<Change> {
-        let mut host = Host { ports, configured: &self.config.ports, tables: &self.tables, around };
+        let mut host = OnHost { ports, tables: &self.tables, around };
         put_in_force(prepared, &self.tables.state, state_file::now(), force, &mut host)
     }
 }
@@ -114,22 +114,22 @@ impl Mapped for Appliance {
 }
 
 /// This host's programs and access ports.
-struct Host<'a> {
-    ports: &'a mut [PortOnHost],
-    configured: &'a [config::Port],
+struct OnHost<'a> {
+    ports: &'a mut Host,
     tables: &'a Tables,
     /// What takes the place of the surroundings with the change.
     around: &'a mut Option<Surroundings>,
 }
 
-impl Host<'_> {
+impl OnHost<'_> {
     /// Tells every program that decides by names. Stops at the first that does not take them.
     fn tell(&mut self, names: &Names, tell: fn(&mut ClaimsMap, &Claims) -> io::Result<()>) -> io::Result<()> {
         let guard = table::pin();
         let around = self.tables.around.load(&guard);
-        for ((on_host, port), configured) in self.ports.iter_mut().zip(&around.ports).zip(self.configured) {
-            let Some(program) = on_host.program.claims() else { continue };
-            let claims = names.at_port(&port.role, answers_arp(&configured.role), around);
+        for (&id, on_host) in self.ports.iter_mut() {
+            let arp = answers_arp(&on_host.configured.role);
+            let (Some(program), Some(port)) = (on_host.program.claims(), around.port(id)) else { continue };
+            let claims = names.at_port(&port.role, arp, around);
             tell(program, &claims).map_err(|err| {
                 io::Error::new(
                     err.kind(),
@@ -141,7 +141,7 @@ impl Host<'_> {
     }
 }
 
-impl Followers for Host<'_> {
+impl Followers for OnHost<'_> {
     fn claim(&mut self, gained: &Names) -> io::Result<()> {
         self.tell(gained, ClaimsMap::add)
     }

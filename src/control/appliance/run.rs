@@ -20,13 +20,18 @@ use crate::control::handover::{self, Door};
 use crate::control::holder::{self, ServiceManager};
 use crate::control::kernel::{Change, Link, Resolver};
 use crate::control::server::{ControlSocket, serve};
+use crate::engine::Resolve;
 use crate::table;
+use crate::units::PortId;
 
 /// How often containers are asked for that no port holds yet.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 
 /// How often expired translation entries are freed.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// How often a takeover begins anew since ports were attached or detached meanwhile.
+const TAKEOVER_ATTEMPTS: usize = 10;
 
 /// Why a server stopped other than by being told to.
 #[derive(Debug)]
@@ -82,8 +87,8 @@ pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
     let (resolver, questions) = Resolver::new();
     // With somebody who may have kept it, packet memory is made only when it is known that nobody has.
     let with_memory = socket.is_some() && holder.is_none() && !ServiceManager::has_passed_any();
-    let prepared = Preparation::new(config, with_memory, Arc::new(move |hop| resolver.resolve(hop)), stages);
-    let prepared = prepared.map_err(RunError::Boot)?;
+    let resolve: Resolve = Arc::new(move |hop| resolver.resolve(hop));
+    let prepared = Preparation::new(config, with_memory, Arc::clone(&resolve), stages).map_err(RunError::Boot)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;
     let mut news = News::follow(&runtime, &prepared.config, questions);
     let begins = [NotifyState::MainPid(std::process::id()), NotifyState::Ready];
@@ -93,10 +98,24 @@ pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
         Some(socket) => (boot(prepared, holder.as_deref()).map_err(RunError::Boot)?, socket),
         None => {
             let hops = runtime.block_on(news.next_hops());
-            take_over(prepared, hops, holder.as_deref()).map_err(RunError::Boot)?
+            let mut prepared = prepared;
+            let mut attempts = 0..TAKEOVER_ATTEMPTS;
+            loop {
+                let config = prepared.config.clone();
+                match take_over(prepared, hops.clone(), holder.as_deref()) {
+                    Err(BootError::PortsChanged) if attempts.next().is_some() => {
+                        let again = Preparation::new(config, false, Arc::clone(&resolve), stages);
+                        prepared = again.map_err(RunError::Boot)?;
+                    }
+                    outcome => break outcome.map_err(RunError::Boot)?,
+                }
+            }
         }
     };
     let appliance = Arc::new(appliance);
+    if let Err(error) = appliance.remember() {
+        tracing::error!(file = %appliance.ports_file.display(), "live ports can't be remembered: {error}");
+    }
     appliance.probe();
     runtime.block_on(serve_until_told(&appliance, socket, news, begins))?;
     // Where another engine has taken over, no worker is left.
@@ -137,9 +156,12 @@ async fn serve_until_told(
             // The state and the socket are another's: nothing may be changed here any more, and answers come from there.
             server.abort();
             keeping.abort();
+            door.leave();
             return outcome.map_err(RunError::Boot);
         }
     };
+    // As long as the control socket is ours: the next engine may listen there as soon as it is not.
+    drop(door);
     drop(stop);
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let served = server.await.map_err(|error| RunError::Control(io::Error::other(error)))?;
@@ -209,6 +231,7 @@ impl Appliance {
                     self.probe();
                     // What the last change retired; every change clears up after those before it.
                     self.control().writer.reclaim();
+                    self.engine.load().tidy_up();
                 }
                 _ = sweeping.tick() => self.tables.state.sweep(state_file::now()),
             }
@@ -216,7 +239,7 @@ impl Appliance {
     }
 
     /// Asks for every container that no port holds.
-    fn probe(&self) {
+    pub(super) fn probe(&self) {
         let guard = table::pin();
         let (around, names) = (self.tables.around.load(&guard), self.tables.names.view(&guard));
         let control = self.control();
@@ -234,47 +257,42 @@ impl Appliance {
                 self.tables.hops.reclaim();
             }
             Change::Link(link) => self.note_link(link),
-            Change::LinkGone { name } => {
-                tracing::warn!(interface = name, "the interface is gone");
-                let mut control = self.control();
-                for on_host in control.ports.iter_mut().filter(|on_host| on_host.link.name == name) {
-                    (on_host.link.up, on_host.link.running) = (false, false);
+            Change::LinkGone { index, .. } => {
+                if let Some(id) = self.port_on(index) {
+                    self.lose(id);
                 }
-                drop(control);
-                self.release(&name);
             }
         }
     }
 
+    /// The port on the interface of this index.
+    fn port_on(&self, index: u32) -> Option<PortId> {
+        self.control().ports.iter().find(|(_, port)| port.link.index == index).map(|(&id, _)| id)
+    }
+
     fn note_link(&self, link: Link) {
+        let Some(id) = self.port_on(link.index) else { return };
         if !link.up || !link.running {
-            self.release(&link.name);
+            self.release(id);
         }
-        let Some(index) = self.config.ports.iter().position(|port| port.interface.as_deref() == Some(&link.name))
-        else {
-            return;
-        };
-        let changed = with_link(self.tables.around.load(&table::pin()), index, &link);
+        let changed = with_link(self.tables.around.load(&table::pin()), id, &link);
         if let Some(changed) = changed {
             self.tables.around.store(changed);
             self.tables.around.reclaim();
         }
-        if let Some(on_host) = self.control().ports.get_mut(index) {
+        if let Some(on_host) = self.control().ports.get_mut(&id) {
             on_host.link = link;
         }
     }
 
-    /// The port of this interface went down: what it held is free again.
-    fn release(&self, interface: &str) {
+    /// The port went down, or is gone: what it held is free again.
+    pub(super) fn release(&self, id: PortId) {
         let guard = table::pin();
         let names = self.tables.names.view(&guard);
         let around = self.tables.around.load(&guard);
         let control = self.control();
-        let ports = self.config.ports.iter().enumerate();
-        for (index, _) in ports.filter(|(_, port)| port.interface.as_deref() == Some(interface)) {
-            for container in control.writer.containers_here().filter_map(|handle| names.container(handle)) {
-                container.release(crate::units::PortId(index as u16));
-            }
+        for container in control.writer.containers_here().filter_map(|handle| names.container(handle)) {
+            container.release(id);
         }
         crate::path::hold_pinned_among(&names, around, control.writer.containers_here());
         self.port_down.notify_one();

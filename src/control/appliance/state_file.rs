@@ -34,12 +34,12 @@ pub(super) fn open(config: &Config) -> Result<(State, Option<Fresh>, PathBuf), (
 }
 
 /// The inode number of the network namespace that the process is in (namespaces(7)).
-fn network_namespace() -> u64 {
+pub(super) fn network_namespace() -> u64 {
     fs::metadata("/proc/self/ns/net").map_or(0, |metadata| metadata.ino())
 }
 
 /// What tells this boot from others (random(4)).
-fn boot_id() -> io::Result<[u8; 16]> {
+pub(super) fn boot_id() -> io::Result<[u8; 16]> {
     let text = fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).map(u128::to_be_bytes).map_err(io::Error::other)

@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::afxdp::Parts;
 use crate::control::holder::{Holder, ServiceManager, Sets};
-use crate::engine::Engine;
+use crate::engine::{BoundQueue, Engine};
 
 /// Those who keep descriptors for the next engine.
 pub(super) struct Succession {
@@ -18,6 +19,8 @@ pub(super) struct Succession {
     socket: Option<PathBuf>,
     holder: Option<Holder>,
     service_manager: Option<ServiceManager>,
+    /// The service manager has this engine's descriptors already.
+    is_stored: bool,
 }
 
 impl Succession {
@@ -27,7 +30,10 @@ impl Succession {
         let prefix = prefix();
         let (service_manager, _) = found("the service manager", ServiceManager::ask("sixway-"));
         let parts = by_worker(&prefix, Sets::new(), sets);
-        (Succession { prefix, socket: socket.map(Path::to_owned), holder: None, service_manager }, parts)
+        (
+            Succession { prefix, socket: socket.map(Path::to_owned), holder: None, service_manager, is_stored: false },
+            parts,
+        )
     }
 
     /// Goes on with the former engine's holder.
@@ -43,13 +49,14 @@ impl Succession {
         let asked = socket.map_or(Ok(None), Holder::ask);
         let (holder, held) = found("the holder", asked);
         let parts = by_worker(&prefix, stored, held);
-        (Succession { prefix, socket: socket.map(Path::to_owned), holder, service_manager }, parts)
+        (Succession { prefix, socket: socket.map(Path::to_owned), holder, service_manager, is_stored: false }, parts)
     }
 
     /// Gives the engine's memory and sockets to those who keep, and starts a holder if one is wanted and there is none.
     /// Who can't is logged: the engine runs no worse.
     pub fn provide(&mut self, engine: &Engine) {
-        let sets = self.sets(engine);
+        let queues = engine.queues();
+        let sets = self.sets(engine, &queues);
         if let Some(socket) = &self.socket
             && self.holder.is_none()
         {
@@ -59,25 +66,34 @@ impl Succession {
             self.holder = heeded("the holder", holder.keep(&sets)).map(|()| holder);
         }
         if let Some(manager) = self.service_manager.take() {
-            self.service_manager = heeded("the service manager", manager.keep(&sets)).map(|()| manager);
+            // It adds to what it has: what is no more is closed there, too.
+            let names = sets.iter().map(|(name, _)| name.as_str());
+            let kept = if self.is_stored { manager.forget(names) } else { Ok(()) }.and_then(|()| manager.keep(&sets));
+            self.service_manager = heeded("the service manager", kept).map(|()| manager);
+            self.is_stored = true;
         }
     }
 
     /// The engine's memory and sockets, by worker.
-    pub fn sets<'a>(&self, engine: &'a Engine) -> Vec<(String, Vec<BorrowedFd<'a>>)> {
+    pub fn sets<'a>(&self, engine: &'a Engine, queues: &'a [Arc<BoundQueue>]) -> Vec<(String, Vec<BorrowedFd<'a>>)> {
         let name = |index| format!("{}{index}", self.prefix);
-        (0..engine.workers()).map(|index| (name(index), engine.descriptors(index))).collect()
+        (0..engine.workers()).map(|index| (name(index), engine.descriptors(index, queues))).collect()
     }
 
     /// Has those who keep close what they have of these workers, so that queues can be bound anew.
     pub fn forget(&mut self, engine: &Engine) {
-        let names: Vec<String> = self.sets(engine).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = self.sets(engine, &[]).into_iter().map(|(name, _)| name).collect();
         if let Some(holder) = &self.holder {
             let _ = heeded("the holder", holder.keep(&[]));
         }
         if let Some(manager) = &self.service_manager {
             let _ = heeded("the service manager", manager.forget(names.iter().map(String::as_str)));
         }
+    }
+
+    /// True if what it was told to close may be open for some time yet.
+    pub fn is_slow(&self) -> bool {
+        self.service_manager.is_some()
     }
 
     /// The connection to the holder.

@@ -16,6 +16,8 @@ pub struct Engine {
     pub state: Option<PathBuf>,
     /// Where the XDP programs are pinned: a directory on a bpffs.
     pub pin_dir: PathBuf,
+    /// How many queues of ports that are attached while the engine runs each worker has memory for.
+    pub spare_queues: u32,
 }
 
 /// How workers wait for packets.
@@ -52,9 +54,14 @@ pub enum Journal {
 /// Default of `[control] socket`.
 pub const SOCKET: &str = "/run/sixway/control.sock";
 const PIN_DIR: &str = "/sys/fs/bpf/sixway";
-const STATE_DIR: &str = "/run/sixway";
+/// Where state files are by default.
+pub const STATE_DIR: &str = "/run/sixway";
 /// The journal outlives a reboot, and so must its directory.
 const JOURNAL_DIR: &str = "/var/lib/sixway";
+/// Enough for a few containers on each worker, at 2 MiB each.
+const SPARE_QUEUES: u32 = 8;
+/// What is left of the sockets of a worker (1024) when all configured ports have theirs.
+const MOST_SPARE_QUEUES: u32 = 960;
 /// Most workers: far more than one host's NICs have queues for.
 const MAX_CORES: u32 = 4096;
 
@@ -65,6 +72,12 @@ impl Engine {
     pub fn state_file(&self, network_namespace: u64, server: Ip) -> PathBuf {
         let default = || Path::new(STATE_DIR).join(format!("{network_namespace}-{server}.state"));
         self.state.clone().unwrap_or_else(default)
+    }
+
+    /// Where live ports are remembered: beside the state file.
+    #[must_use]
+    pub fn ports_file(&self, network_namespace: u64, server: Ip) -> PathBuf {
+        self.state_file(network_namespace, server).with_added_extension("ports")
     }
 }
 
@@ -86,7 +99,13 @@ impl Control {
 
 impl Default for Engine {
     fn default() -> Engine {
-        Engine { cores: Vec::new(), poll: Poll::Adaptive, state: None, pin_dir: PIN_DIR.into() }
+        Engine {
+            cores: Vec::new(),
+            poll: Poll::Adaptive,
+            state: None,
+            pin_dir: PIN_DIR.into(),
+            spare_queues: SPARE_QUEUES,
+        }
     }
 }
 
@@ -106,11 +125,13 @@ pub(super) fn read_engine(section: &mut Section<'_, '_, '_>, directory: &Path) -
     let poll = section.choice("poll", &[("adaptive", Poll::Adaptive), ("busy", Poll::Busy)]);
     let state = section.text("state");
     let pin_dir = section.text("pin_dir");
+    let spare_queues = section.integer("spare_queues", 0..=MOST_SPARE_QUEUES);
     Some(Engine {
         cores: cores.unwrap_or_default().into_iter().map(|core| core.into_inner()).collect(),
         poll: poll.map_or(Poll::Adaptive, |poll| poll.into_inner()),
         state: state.map(|path| directory.join(path.into_inner())),
         pin_dir: pin_dir.map_or(PIN_DIR.into(), |path| directory.join(path.into_inner())),
+        spare_queues: spare_queues.map_or(SPARE_QUEUES, |queues| queues.into_inner()),
     })
 }
 

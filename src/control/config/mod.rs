@@ -2,6 +2,7 @@
 
 mod engine;
 mod health;
+mod live;
 mod mistake;
 mod nearest;
 mod neighbour;
@@ -22,7 +23,8 @@ use crate::units::{Ip, Mac};
 use mistake::Mistakes;
 use reader::Section;
 
-pub use engine::{Control, Engine, Journal, Poll, SOCKET};
+pub use engine::{Control, Engine, Journal, Poll, SOCKET, STATE_DIR};
+pub use live::{live_port_to_json, read_live_port};
 pub use mistake::{Mistake, Position};
 pub use neighbour::Neighbour;
 pub use port::{Port, Role};

@@ -38,7 +38,7 @@ pub enum Role {
 pub(super) struct Draft {
     name: Option<Spanned<String>>,
     interface: Option<Spanned<String>>,
-    role: Option<Spanned<Kind>>,
+    pub(super) role: Option<Spanned<Kind>>,
     network: Option<Spanned<String>>,
     mac: Option<Spanned<Mac>>,
     id: Option<Spanned<String>>,
@@ -49,7 +49,7 @@ pub(super) struct Draft {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Uplink,
     Access,
     External,

@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{CONTROL, HELD, HOLDER, LET_GO, LOOK, SHOWN, STOP, STOPPED, TAKEN};
 use crate::afxdp::handover::{receive, send};
@@ -12,6 +13,8 @@ use crate::control::peer::reach;
 
 /// How long the engine may take for a message: its workers end within a burst.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often an engine that does not listen yet is tried again.
+const KNOCK_EVERY: Duration = Duration::from_millis(5);
 
 /// The engine that runs.
 #[derive(Debug)]
@@ -31,13 +34,20 @@ pub struct Estate {
 }
 
 impl Predecessor {
-    /// Reaches the engine that listens at `path`, and is shown what its workers have, by name. None if there is no
-    /// engine.
+    /// Reaches the engine that listens at `path`, and is shown what its workers have, by name. None if nobody has come to
+    /// listen within `limit`: one that has only just taken over or come up does so last of all.
     ///
     /// # Errors
     /// `PermissionDenied` if it is another user's; or the connection broke.
-    pub fn look(path: &Path) -> io::Result<Option<(Predecessor, Sets)>> {
-        let Some(connection) = reach(path, PATIENCE)? else { return Ok(None) };
+    pub fn look(path: &Path, limit: Duration) -> io::Result<Option<(Predecessor, Sets)>> {
+        let began = Instant::now();
+        let connection = loop {
+            match reach(path, PATIENCE)? {
+                Some(connection) => break connection,
+                None if began.elapsed() >= limit => return Ok(None),
+                None => thread::sleep(KNOCK_EVERY),
+            }
+        };
         send(&connection, LOOK, &[])?;
         let predecessor = Predecessor { connection };
         let sets = predecessor.receive_until(SHOWN)?;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,12 +16,13 @@ use crate::control::peer::{is_ours, listen_at, set_patience};
 /// How long a successor may take for a message while the engine works.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where successors knock. Its file is removed when it is dropped, unless it is another's by then.
+/// Where successors knock. Its file is removed when it is dropped, unless it was left to another: so drop it while nobody
+/// else may listen there, which is as long as this process has the control socket.
 #[derive(Debug)]
 pub struct Door {
     listener: UnixListener,
     path: PathBuf,
-    inode: u64,
+    is_left: bool,
 }
 
 /// A process that wants to take over.
@@ -49,8 +49,13 @@ impl Door {
     pub fn open(path: &Path) -> io::Result<Door> {
         let listener = std::os::unix::net::UnixListener::from(listen_at(path)?);
         listener.set_nonblocking(true)?;
-        let inode = fs::symlink_metadata(path)?.ino();
-        Ok(Door { listener: UnixListener::from_std(listener)?, path: path.to_owned(), inode })
+        Ok(Door { listener: UnixListener::from_std(listener)?, path: path.to_owned(), is_left: false })
+    }
+
+    /// Leaves the path to a successor, which listens there in its own time: nothing that this process does from now on
+    /// may remove the file, whose ever it is by then.
+    pub fn leave(mut self) {
+        self.is_left = true;
     }
 
     /// Waits for the next successor of the own user; others are turned away.
@@ -74,7 +79,7 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
+        if !self.is_left {
             let _ = fs::remove_file(&self.path);
         }
     }

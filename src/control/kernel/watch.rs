@@ -24,10 +24,10 @@ use super::message;
 pub enum Change {
     /// What workers read from now on.
     NextHops(NextHops),
-    /// A watched interface appeared or changed: up, down, renamed, another MTU.
+    /// An interface appeared or changed: up, down, renamed, another MTU.
     Link(Link),
-    /// A watched interface is gone.
-    LinkGone { name: String },
+    /// An interface is gone, or in another network namespace.
+    LinkGone { name: String, index: u32 },
 }
 
 /// Asks for the MACs of stations. Clones ask the same watcher.
@@ -59,7 +59,7 @@ impl Resolver {
 }
 
 /// Follows the kernel for as long as the future is polled, on a current-thread runtime. `fib` holds what the
-/// configuration says; `uplinks` are the interfaces that packets may leave by, `ports` those whose links are watched.
+/// configuration says; `uplinks` are the interfaces that packets may leave by. Links are watched all, for ports come and go.
 /// Reports first what there is, then every change; of next hops only the state after a burst of changes.
 ///
 /// # Errors
@@ -67,7 +67,6 @@ impl Resolver {
 pub async fn watch(
     fib: Fib,
     uplinks: impl IntoIterator<Item = String>,
-    ports: impl IntoIterator<Item = String>,
     mut questions: Questions,
     report: impl FnMut(Change),
 ) -> io::Result<()> {
@@ -85,14 +84,7 @@ pub async fn watch(
     let (mut requests, handle, _) = rtnetlink::new_connection()?;
     requests.set_forward_done(true);
     tokio::spawn(requests);
-    let mut watcher = Watcher {
-        handle,
-        fib,
-        uplinks: uplinks.into_iter().collect(),
-        ports: ports.into_iter().collect(),
-        links: BTreeMap::new(),
-        report,
-    };
+    let mut watcher = Watcher { handle, fib, uplinks: uplinks.into_iter().collect(), links: BTreeMap::new(), report };
     let mut refresh = tokio::time::interval(REFRESH);
     let mut stale = Stale::ALL;
     loop {
@@ -142,8 +134,7 @@ struct Watcher<R> {
     handle: Handle,
     fib: Fib,
     uplinks: BTreeSet<String>,
-    ports: BTreeSet<String>,
-    /// The watched links by index, as last reported.
+    /// All links by index, as last reported.
     links: BTreeMap<u32, Link>,
     report: R,
 }
@@ -192,8 +183,9 @@ impl<R: FnMut(Change)> Watcher<R> {
     }
 
     fn publish(&mut self) {
-        let uplinks = self.links.values().filter(|link| self.uplinks.contains(&link.name));
-        self.fib.set_interfaces(uplinks.map(|link| link.index));
+        let uplinks: Vec<u32> =
+            self.links.values().filter(|link| self.is_uplink(link)).map(|link| link.index).collect();
+        self.fib.set_interfaces(uplinks);
         (self.report)(Change::NextHops(self.fib.next_hops()));
     }
 
@@ -201,6 +193,10 @@ impl<R: FnMut(Change)> Watcher<R> {
     fn take(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Stale {
         let replaces = message.header.flags & NLM_F_REPLACE != 0;
         match message.payload {
+            // What a bridge says of its ports is nothing about the interfaces.
+            NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message),
+            ) if message.header.interface_family != AddressFamily::Unspec => Stale::NOTHING,
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => self.take_link(&message),
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
                 self.take_link_gone(message.header.index)
@@ -250,25 +246,25 @@ impl<R: FnMut(Change)> Watcher<R> {
 
     fn take_link(&mut self, message: &LinkMessage) -> Stale {
         let link = Link::from_message(message);
-        if !self.uplinks.contains(&link.name) && !self.ports.contains(&link.name) {
-            return if self.links.contains_key(&link.index) { self.take_link_gone(link.index) } else { Stale::NOTHING };
-        }
         let before = self.links.insert(link.index, link.clone());
         if before.as_ref() == Some(&link) {
             return Stale::NOTHING;
         }
+        let is_uplink = [Some(&link), before.as_ref()].into_iter().flatten().any(|link| self.is_uplink(link));
         (self.report)(Change::Link(link));
         // A link that goes down loses its IPv4 routes, without a word of them (fib_sync_down_dev).
-        Stale::ROUTES
+        if is_uplink { Stale::ROUTES } else { Stale::NOTHING }
+    }
+
+    fn is_uplink(&self, link: &Link) -> bool {
+        self.uplinks.contains(&link.name)
     }
 
     fn take_link_gone(&mut self, index: u32) -> Stale {
         let Some(link) = self.links.remove(&index) else { return Stale::NOTHING };
-        // One that was renamed, or made anew before we heard of its end, goes on under another index.
-        if !self.links.values().any(|other| other.name == link.name) {
-            (self.report)(Change::LinkGone { name: link.name });
-        }
-        Stale::ROUTES
+        let stale = if self.is_uplink(&link) { Stale::ROUTES } else { Stale::NOTHING };
+        (self.report)(Change::LinkGone { name: link.name, index });
+        stale
     }
 
     /// Has the kernel resolve `hop`, or verify it if it is resolved.
@@ -286,9 +282,8 @@ impl<R: FnMut(Change)> Watcher<R> {
     }
 
     fn refresh(&mut self) {
-        let links = &self.links;
-        let stations: Vec<(u32, Ip)> =
-            self.fib.stations().filter(|(interface, _)| links.contains_key(interface)).collect();
+        let is_uplink = |index: &u32| self.links.get(index).is_some_and(|link| self.is_uplink(link));
+        let stations: Vec<(u32, Ip)> = self.fib.stations().filter(|(interface, _)| is_uplink(interface)).collect();
         for (interface, ip) in stations {
             self.ask_on(interface, ip);
         }

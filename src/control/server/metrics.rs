@@ -132,5 +132,9 @@ fn write_workers(text: &mut Text, workers: &[WorkerReport]) -> fmt::Result {
     for worker in workers {
         text.sample("worker_free_frames", &[("worker", &worker.worker.to_string())], worker.frames_free)?;
     }
+    text.family("worker_spare_queues", "gauge", "Queues of ports to come that the worker has memory for.")?;
+    for worker in workers {
+        text.sample("worker_spare_queues", &[("worker", &worker.worker.to_string())], worker.spare_queues)?;
+    }
     Ok(())
 }

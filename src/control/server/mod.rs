@@ -8,6 +8,7 @@ mod connections;
 mod flows;
 mod health;
 mod metrics;
+mod ports;
 mod problem;
 mod report;
 mod routes;
@@ -20,8 +21,8 @@ pub use change::Changed;
 pub use flows::{End, Flow};
 pub use problem::{Fault, Problem};
 pub use report::{
-    AffinityReport, DropCount, ExplainRequest, Mapped, Observed, PortReport, ProcessReport, Quarantined, QueueReport,
-    Served, Status, TablesReport, Traffic, WorkerReport,
+    AffinityReport, DropCount, ExplainRequest, Mapped, Observed, PortReport, Ports, ProcessReport, Quarantined,
+    QueueReport, Served, Status, TablesReport, Traffic, WorkerReport,
 };
 pub use routes::{ROUTES, router, serve};
 pub use socket::{Bequest, ControlSocket};

@@ -23,12 +23,12 @@ pub struct Problem {
     /// The generation that the mapping is of, where a change set was made for another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// Everything that is wrong with the bindings, up to a hundred.
+    /// Everything that is wrong with the bindings, up to a hundred, or with the port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Fault>,
 }
 
-/// One thing that is wrong with a binding.
+/// One thing that is wrong with a binding or a port.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Fault {
     /// What is wrong, in words.
@@ -66,13 +66,30 @@ impl Problem {
     }
 
     /// 500: the host did not do its part.
-    pub(super) fn internal(detail: impl Into<String>) -> Problem {
+    #[must_use]
+    pub fn internal(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
     /// 503: not now.
-    pub(super) fn busy(detail: impl Into<String>) -> Problem {
+    #[must_use]
+    pub fn busy(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    /// 409: not as things are.
+    #[must_use]
+    pub fn conflict(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::CONFLICT, detail)
+    }
+
+    /// Everything that is wrong with a port: 400 if it can't be understood, 422 if it can't be attached.
+    #[must_use]
+    pub fn of_port(mistakes: Vec<String>, is_malformed: bool) -> Problem {
+        let status = if is_malformed { StatusCode::BAD_REQUEST } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let detail = mistakes.join("; ");
+        let errors = mistakes.into_iter().map(|detail| Fault { detail, ..Fault::default() }).collect();
+        Problem { errors, ..Problem::new(status, detail) }
     }
 
     /// 409: the mapping is of another generation.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::{Flow, Problem};
@@ -45,10 +46,24 @@ pub trait Mapped: Send + Sync + 'static {
     }
 }
 
-/// All that the control socket serves.
-pub trait Served: Observed + Mapped {}
+/// The ports, as they come and go. Called on the control thread, never on a worker.
+pub trait Ports: Send + Sync + 'static {
+    /// Attaches an access port: packets come when this returns. `form` has the keys of `[[port]]`.
+    ///
+    /// # Errors
+    /// 400 and 422 with every mistake, 500 or 503 where the host does not do its part; all is then as before.
+    fn attach(&self, form: &Map<String, Value>) -> Result<PortReport, Problem>;
+    /// Detaches the port of this name: no packet of it is in the engine when this returns.
+    ///
+    /// # Errors
+    /// 404 if there is none, 409 if it is the configuration's.
+    fn detach(&self, name: &str) -> Result<(), Problem>;
+}
 
-impl<T: Observed + Mapped> Served for T {}
+/// All that the control socket serves.
+pub trait Served: Observed + Mapped + Ports {}
+
+impl<T: Observed + Mapped + Ports> Served for T {}
 
 /// `GET /v1/status`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -146,6 +161,9 @@ pub struct PortReport {
     pub mac: String,
     pub mtu: u16,
     pub up: bool,
+    /// It was attached while the engine ran, and may be detached.
+    #[serde(default)]
+    pub live: bool,
     /// How the XDP program is attached: `native` or `generic`.
     pub attach: String,
     /// How packets get to the engine: `zero-copy` or `copy`.
@@ -196,6 +214,9 @@ pub struct WorkerReport {
     /// Frames of its UMEM: all, and those that are free now.
     pub frames: u32,
     pub frames_free: u32,
+    /// Queues of ports to come that it still has memory for.
+    #[serde(default)]
+    pub spare_queues: u32,
 }
 
 /// An element of `GET /v1/drops`

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Json, Router, middleware};
 use std::ops::Deref;
 use tokio::sync::Semaphore;
 
-use super::report::{DropCount, ExplainRequest, PortReport, Served, Status, WorkerReport};
-use super::{ControlSocket, Problem, access, bindings, change, connections, flows, health, metrics, watch};
+use super::report::{DropCount, ExplainRequest, Served, Status, WorkerReport};
+use super::{ControlSocket, Problem, access, bindings, change, connections, flows, health, metrics, ports, watch};
 
 /// Most bytes that a request's body may have where nothing else is said.
-const MAX_BODY: usize = 64 * 1024;
+pub(super) const MAX_BODY: usize = 64 * 1024;
 
 /// What answers share.
 #[derive(Clone)]
@@ -37,7 +37,8 @@ impl Deref for Engine {
 /// Every path of the API with its methods, as `docs/openapi.json` describes them.
 pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/status", &["get"]),
-    ("/v1/ports", &["get"]),
+    ("/v1/ports", &["get", "post"]),
+    ("/v1/ports/{name}", &["delete"]),
     ("/v1/workers", &["get"]),
     ("/v1/drops", &["get"]),
     ("/v1/flows", &["get"]),
@@ -66,7 +67,8 @@ pub fn router(engine: Arc<dyn Served>) -> Router {
 fn handlers(path: &str) -> MethodRouter<Engine> {
     match path {
         "/v1/status" => get(status),
-        "/v1/ports" => get(ports),
+        "/v1/ports" => get(ports::list).post(ports::attach),
+        "/v1/ports/{name}" => delete(ports::detach),
         "/v1/workers" => get(workers),
         "/v1/drops" => get(drops),
         "/v1/flows" => get(flows::flows),
@@ -103,10 +105,6 @@ pub async fn serve(
 
 async fn status(State(engine): State<Engine>) -> Json<Status> {
     Json(engine.status())
-}
-
-async fn ports(State(engine): State<Engine>) -> Json<Vec<PortReport>> {
-    Json(engine.ports())
 }
 
 async fn workers(State(engine): State<Engine>) -> Json<Vec<WorkerReport>> {

@@ -4,11 +4,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::control::changes::{History, Refused, Wish, carry_out};
-use crate::control::config::Control;
+use crate::control::config::{Control, read_live_port};
 use crate::naming::{Change, Names, NamesWriter, Network, Networks};
 use crate::table;
 use crate::units::PortRange;
@@ -44,6 +44,24 @@ impl Mapped for Engine {
 
     fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
         carry_out(&mut self.writer.lock().unwrap(), wish, &self.history, |prepared| Ok(prepared.commit()))
+    }
+}
+
+impl Ports for Engine {
+    fn attach(&self, form: &Map<String, Value>) -> Result<PortReport, Problem> {
+        let port = read_live_port(form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
+        if port.name == "uplink" {
+            return Err(Problem::of_port(vec!["there is a port `uplink` already".into()], false));
+        }
+        Ok(PortReport { name: port.name, live: true, ..PortReport::default() })
+    }
+
+    fn detach(&self, name: &str) -> Result<(), Problem> {
+        match name {
+            "web 7" => Ok(()),
+            "uplink" => Err(Problem::conflict("it is of the configuration")),
+            _ => Err(Problem::not_found(format!("there is no port `{name}`"))),
+        }
     }
 }
 
@@ -184,6 +202,12 @@ fn errors_are_problem_documents() {
         for (request, body, status, detail) in [
             ("GET /v1/nothing", "", 404, "there is no /v1/nothing"),
             ("DELETE /v1/status", "", 405, "/v1/status does not take DELETE"),
+            ("POST /v1/ports", "[]", 400, "the port: invalid type"),
+            ("POST /v1/ports", r#"{"name":"web7","nmae":"web7"}"#, 400, "unknown key `nmae`"),
+            ("POST /v1/ports", r#"{"name":"uplink","interface":"eth1","network":"blue"}"#, 422, "already"),
+            ("DELETE /v1/ports/web8", "", 404, "there is no port `web8`"),
+            ("DELETE /v1/ports/uplink", "", 409, "of the configuration"),
+            ("DELETE /v1/ports", "", 405, "/v1/ports does not take DELETE"),
             ("POST /v1/explain", elsewhere, 404, "there is no port `eth9`"),
             ("POST /v1/explain", "{", 400, "EOF"),
             ("POST /v1/explain", r#"{"port":"uplink"}"#, 400, "missing field"),
@@ -194,6 +218,19 @@ fn errors_are_problem_documents() {
             assert_eq!(problem["status"], status);
             assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
         }
+    });
+}
+
+#[test]
+fn ports_come_and_go() {
+    with_server("ports", |socket| {
+        let port = r#"{"name":"web7","interface":"veth-web7","network":"blue"}"#;
+        let (status, kind, body) = ask(socket, "POST /v1/ports", port);
+        assert_eq!((status, kind.as_str(), &body["name"]), (201, "application/json", &json!("web7")));
+        let (status, _, body) = ask_text(socket, "DELETE /v1/ports/web%207", "");
+        assert_eq!((status, body.as_str()), (204, ""));
+        let (_, _, problem) = ask(socket, "POST /v1/ports", r#"{"name":"web 7","mtu":1}"#);
+        assert_eq!(problem["errors"].as_array().map(Vec::len), Some(4), "all at once: {problem}");
     });
 }
 

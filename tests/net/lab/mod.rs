@@ -227,8 +227,19 @@ impl Lab {
 
     /// Another container, known to engines that start from now on.
     pub fn add_container(&mut self, member: Member) {
+        self.make_container(member);
+        self.members.push(member);
+    }
+
+    /// A container that no configuration knows.
+    pub fn make_container(&mut self, member: Member) {
+        self.add_namespace(member.name);
+        self.plug_container(member);
+    }
+
+    /// Gives a container an interface, and its server the other end.
+    pub fn plug_container(&self, member: Member) {
         let Member { name, server, mac, ip, .. } = member;
-        self.add_namespace(name);
         let inside = self.at(name);
         let host = self.at(&format!("s{server}"));
         host.ip(&format!("link add veth-{name} type veth peer name eth0 address {mac} netns {}", inside.name()));
@@ -240,7 +251,6 @@ impl Lab {
             inside.set("net.ipv4.ip_local_port_range", range);
         }
         inside.set("net.ipv4.ping_group_range", "0 2147483647");
-        self.members.push(member);
     }
 
     fn server_dir(&self, server: u8) -> PathBuf {
