@@ -130,6 +130,7 @@ pub fn describe(step: &Step, around: &Surroundings) -> (&'static str, String) {
             ("replica", why.to_owned())
         }
         Step::WireName { name, found } => ("name", format!("{name} on the wire: {}", found_text(&found))),
+        Step::PublicName { name, found } => ("name", format!("{name}, a public name: {}", found_text(&found))),
         Step::Outside { ip } => ("name", format!("{ip} is outside")),
         Step::SourceLeavesAs { name, how } => {
             let how = match how {

@@ -119,6 +119,12 @@ impl<'w> Prepared<'w> {
                     }
                 }
             }
+            for &(address, by) in staged.eligible.iter().filter(|&&(_, by)| (by > 0) == gained) {
+                let publics = &names.public_ips;
+                if let Some(public) = publics.get(address, before.at()).or(publics.get(address, view.at())) {
+                    public.eligible.fetch_add(by as u32, Ordering::Relaxed);
+                }
+            }
         };
         // What is gained is counted before packets see it and what is lost after, so that nobody looks idle who is not.
         count(true, &View::new(names, writer.preview(&guard)));

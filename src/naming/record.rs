@@ -458,6 +458,8 @@ impl Record for Server {
 pub(super) struct PublicIp {
     pub(super) ip: Ip,
     pub(super) bindings: AtomicU32,
+    /// Those of them that may get new connections.
+    pub(super) eligible: AtomicU32,
 }
 
 impl Record for PublicIp {

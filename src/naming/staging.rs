@@ -35,6 +35,8 @@ pub(super) struct Staged {
     pub(super) unhealthy: Vec<(Handle, i32)>,
     /// The same of its bindings to our own ServerIPs.
     pub(super) local: Vec<(Handle, i32)>,
+    /// By how much the number of a public address's bindings changes that may get new connections.
+    pub(super) eligible: Vec<(Handle, i32)>,
     /// Public names that a binding gains or loses.
     pub(super) published: Vec<(Ip, u16, Protocol)>,
     /// Bindings that are gone, or have another in their place.
@@ -368,6 +370,9 @@ impl<'w> Staging<'w> {
         self.refer(Counted::Server, binding.server, by);
         if binding.is_public() {
             self.refer(Counted::PublicIp, binding.public_ip, by);
+            if binding.is_eligible() {
+                self.staged.eligible.push((binding.public_ip, by));
+            }
             if let Some(public) = self.names.public_ips.get_staged(binding.public_ip, self.writer) {
                 self.staged.published.push((public.ip, binding.public_port, binding.proto));
             }
@@ -568,7 +573,10 @@ impl<'w> Staging<'w> {
         let found = self.names.public_ips.find_staged(0, ip_hash(ip), self.writer, |public| public.ip == ip);
         match found {
             Some((handle, _)) => handle,
-            None => self.names.public_ips.insert(self.writer, PublicIp { ip, bindings: AtomicU32::new(0) }),
+            None => {
+                let counts = (AtomicU32::new(0), AtomicU32::new(0));
+                self.names.public_ips.insert(self.writer, PublicIp { ip, bindings: counts.0, eligible: counts.1 })
+            }
         }
     }
 }

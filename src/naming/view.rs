@@ -3,6 +3,8 @@
 //! Nothing here waits, allocates or fails; every lookup is a probe or two of a hash table. Bursts ask for the memory of
 //! their lookups first: see [`Lead`].
 
+use std::sync::atomic::Ordering;
+
 use crate::table::{Handle, Snapshot};
 use crate::units::{Endpoint, Ip, Mac, NetworkId, Proto};
 
@@ -60,7 +62,7 @@ pub enum Outer<'g> {
     Unknown,
 }
 
-/// An inside address that has bindings.
+/// An inside or public address that has bindings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Address {
     /// Some binding of it takes new connections.
@@ -318,11 +320,30 @@ impl<'g> View<'g> {
         binding.is_public().then(|| self.names.public_ips.get(binding.public_ip, &self.at).map(|public| public.ip))?
     }
 
+    /// As [`View::public`]: the binding of the name, or the choice that there is.
+    #[inline]
+    #[must_use]
+    pub fn published(&self, name: Public<Endpoint>) -> Outer<'g> {
+        match self.public(name).map(|service| service.sole()) {
+            Some(Ok(binding)) => self.placed(binding).map_or(Outer::Unknown, Outer::Found),
+            Some(Err(choice)) => Outer::Choice(choice),
+            None => Outer::Unknown,
+        }
+    }
+
     /// True if some binding publishes the address.
     #[inline]
     #[must_use]
     pub fn is_public_ip(&self, ip: Ip) -> bool {
-        self.names.public_ips.find(0, ip_hash(ip), &self.at, |public| public.ip == ip).is_some()
+        self.public_ip(ip).is_some()
+    }
+
+    /// Whether an address is public, and some binding there gets new connections.
+    #[inline]
+    #[must_use]
+    pub fn public_ip(&self, ip: Ip) -> Option<Address> {
+        let (_, public) = self.names.public_ips.find(0, ip_hash(ip), &self.at, |public| public.ip == ip)?;
+        Some(Address { has_active: public.eligible.load(Ordering::Relaxed) > 0 })
     }
 
     /// The server of an underlay address, if it is a ServerIP: by preference a record with a MAC.

@@ -11,9 +11,11 @@ use crate::units::Ip;
 /// Answers a request with the port's own MAC, whatever address is asked for, and learns from every packet who is
 /// behind the port.
 pub(super) fn answer<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>, arp: &Arp) -> Verdict {
-    let Role::Access(access) = &own.role else {
+    let access = match &own.role {
+        Role::Access(access) => access,
+        Role::Uplink { external: true } | Role::External => return for_public(walk, own, frame, arp),
         // The kernel answers for its NIC; the XDP program never hands such a frame over.
-        return Verdict::Host;
+        Role::Uplink { external: false } => return Verdict::Host,
     };
     // What it says of its sender must be true: ports learn from it.
     if frame.bytes().get(6..12) != Some(&arp.sender_mac.0[..]) {
@@ -32,6 +34,16 @@ pub(super) fn answer<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame:
         || walk.cx.names.sender(access.network, arp.sender_mac, arp.target_ip, access.id).is_some();
     if own_address {
         return Verdict::Consume;
+    }
+    if frame::arp_reply(frame, arp, own.mac) { answered(walk.port, Answer::Arp) } else { Verdict::Drop(Reason::NoRoom) }
+}
+
+/// Clients outside ask who has a public address. The XDP program hands over such requests alone, and only where the
+/// configuration has the engine answer (`arp = true`).
+fn for_public<O: Observer>(walk: &Walk<'_, '_, O>, own: &Port, frame: &mut Frame<'_>, arp: &Arp) -> Verdict {
+    let asked = arp.operation == ArpOperation::Request && arp.sender_ip != arp.target_ip;
+    if !asked || !walk.cx.names.is_public_ip(arp.target_ip) || walk.cx.around.servers.contains(&arp.target_ip) {
+        return Verdict::Host;
     }
     if frame::arp_reply(frame, arp, own.mac) { answered(walk.port, Answer::Arp) } else { Verdict::Drop(Reason::NoRoom) }
 }

@@ -5,6 +5,8 @@
 //! access --> holder --> destination --> source --+--> uplink
 //!                                                +--> arrival --> access   (same server)
 //! uplink --> ingress (sender) ----------------------> arrival --> access
+//! outside -> gateway (replica) ------------------+--> uplink
+//!                                                +--> arrival --> access   (same server)
 //! ```
 //!
 //! The order within a walk: the frame is for this port's MAC, whole and without source route; the sender is who it says;
@@ -23,6 +25,7 @@ mod claims;
 mod decision;
 mod destination;
 mod egress;
+mod gateway;
 mod holder;
 mod ingress;
 mod observe;

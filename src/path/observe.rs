@@ -33,7 +33,9 @@ pub enum Step {
     Replica { why: Chosen },
     /// A wire name was looked up.
     WireName { name: Endpoint, found: Found },
-    /// The destination is outside.
+    /// A public name was looked up.
+    PublicName { name: Endpoint, found: Found },
+    /// The address is outside.
     Outside { ip: Ip },
     /// The source leaves under this name.
     SourceLeavesAs { name: Endpoint, how: SourceName },

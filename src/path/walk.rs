@@ -7,7 +7,7 @@ use super::port::{Port, Role, Surroundings};
 use super::recent::Recent;
 use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
-use super::{arp, egress, ingress, reply};
+use super::{arp, egress, gateway, ingress, reply};
 use crate::flow::State;
 use crate::frame::{self, ChecksumWork, Fragment, Frame, Packet, Parsed, Rewrite};
 use crate::naming::View;
@@ -111,8 +111,12 @@ fn ip<O: Observer>(
             let decision = egress::decide(walk, access, packet);
             conclude(walk, frame, packet, decision, verdict);
         }
-        Role::Uplink { .. } | Role::External => {
+        Role::Uplink { external } if !external || !gateway::is_for_public(walk.cx, packet) => {
             let decision = ingress::decide(walk, packet);
+            conclude(walk, frame, packet, decision, verdict);
+        }
+        Role::Uplink { .. } | Role::External => {
+            let decision = gateway::decide(walk, packet);
             conclude(walk, frame, packet, decision, verdict);
         }
     }

@@ -1,0 +1,118 @@
+//! From clients outside to a public name: which replica takes the flow, and the way to it. The source stays as it is
+//! and nothing has to be remembered: every gateway chooses alike, and the replica's own server answers for it.
+
+use super::arrival::{self, Sender};
+use super::decision::{Flow, Kind, Plan, Stop, To};
+use super::destination::Bound;
+use super::observe::{Found, Observer, Step};
+use super::replica;
+use super::verdict::Reason;
+use super::walk::{Context, Walk, is_martian, is_multicast};
+use crate::frame::{IcmpError, L4, Packet};
+use crate::naming::{Outer, Placed, Public, Wire};
+use crate::units::{Endpoint, NetworkId};
+
+/// True if a packet on an interface that clients and servers share is for a public name, and the rules of clients hold.
+pub(super) fn is_for_public(cx: &Context<'_>, packet: &Packet) -> bool {
+    if !cx.names.is_public_ip(packet.dst) {
+        return false;
+    }
+    match packet.l4 {
+        L4::EchoRequest { .. } => !cx.around.servers.contains(&packet.dst),
+        _ => cx.names.public(Public(Flow::of(packet).dst)).is_some(),
+    }
+}
+
+/// Decides what becomes of a packet from outside that is for a public name.
+#[inline(never)]
+pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packet) -> Result<Plan<'g>, Stop> {
+    if is_multicast(packet.dst) {
+        return Err(Stop::Drop(Reason::Multicast));
+    }
+    if is_martian(packet.src) || is_martian(packet.dst) {
+        return Err(Stop::Drop(Reason::Martian));
+    }
+    if let L4::EchoRequest { .. } = packet.l4 {
+        return Err(echo(walk, packet));
+    }
+    if packet.ttl <= 1 {
+        return Err(Stop::Error { error: IcmpError::TimeExceeded, reason: Reason::TtlExpired });
+    }
+    let flow = Flow::of(packet);
+    if flow.is_error() && flow.dst.ip != packet.dst || matches!(flow.kind, Kind::EchoReply | Kind::Unrelated) {
+        return Err(Stop::Drop(Reason::IcmpUnrelated));
+    }
+    let at = find(walk, &flow)?;
+    let network = at.binding.network();
+    may_enter(walk, flow.src, network)?;
+    walk.step(Step::Outside { ip: flow.src.ip });
+    let Wire(wire) = at.wire_of(flow.dst.proto, at.binding.inside_ports().first);
+    if at.server.local {
+        let from = Sender { binding: None, name: flow.src };
+        let to = Bound { at, wire_port: wire.port, by_wire_name: false };
+        return arrival::deliver(walk, packet, &flow, &from, &to);
+    }
+    walk.step(Step::DestinationBecomes { name: wire });
+    let error_source = flow.is_error().then_some(packet.src);
+    Ok(Plan { src: flow.src, dst: wire, error_source, to: To::Server(at.server) })
+}
+
+/// The replica of the public name that the flow is for.
+fn find<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, flow: &Flow) -> Result<Placed<'g>, Stop> {
+    let name = flow.dst;
+    let step = |found| Step::PublicName { name, found };
+    let found = |at: Placed<'g>| {
+        let Wire(wire) = at.wire_of(name.proto, at.binding.inside_ports().first);
+        step(Found::Binding { name: wire, server: wire.ip })
+    };
+    match walk.cx.names.published(Public(name)) {
+        Outer::Found(at) => {
+            walk.step(found(at));
+            Ok(at)
+        }
+        Outer::Choice(choice) => {
+            // Clients are told apart by their addresses alone.
+            let chosen = replica::choose(walk, &walk.cx.names.service_of(choice), 0, flow);
+            let Some((binding, why)) = chosen else {
+                walk.step(step(Found::NoReplica));
+                return Err(Stop::Refuse { reason: Reason::NoReplica, bound: true });
+            };
+            let at = walk.cx.names.placed(binding).ok_or(Stop::Drop(Reason::NoBinding))?;
+            walk.step(found(at));
+            walk.step(Step::Replica { why });
+            Ok(at)
+        }
+        Outer::Unbound | Outer::Unknown => {
+            walk.step(step(Found::Unknown));
+            Err(Stop::Drop(Reason::NoBinding))
+        }
+    }
+}
+
+/// Nobody outside has a wire name, or an inside name of the network that is called; and that network must be open to
+/// the outside.
+fn may_enter<O>(walk: &Walk<'_, '_, O>, src: Endpoint, receiver: NetworkId) -> Result<(), Stop> {
+    let Context { names, around, .. } = walk.cx;
+    let claims_wire = match names.server(src.ip) {
+        // Of what a server sends, all but its own connections' ports are wire names.
+        Some(_) if src.proto.has_ports() => around.owned.contains(src.port),
+        Some(_) => names.inner(Wire(src)).is_some(),
+        None => false,
+    };
+    if claims_wire || around.networks.in_prefixes(receiver, src.ip) || names.address(receiver, src.ip).is_some() {
+        return Err(Stop::Drop(Reason::SpoofedSource));
+    }
+    match around.networks.get(receiver) {
+        Some(network) if network.outside => Ok(()),
+        _ => Err(Stop::Drop(Reason::OutsideDenied)),
+    }
+}
+
+/// Public addresses answer while somebody serves there.
+fn echo<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Stop {
+    match walk.cx.names.public_ip(packet.dst) {
+        Some(address) if address.has_active => Stop::Echo,
+        Some(_) => Stop::Refuse { reason: Reason::NoReplica, bound: false },
+        None => Stop::Drop(Reason::NoBinding),
+    }
+}
