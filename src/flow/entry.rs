@@ -12,7 +12,8 @@ use crate::units::Tick;
 /// | bits | what |
 /// |---|---|
 /// | 0-15 | inside port |
-/// | 16-39 | when the inside last sent, or the phase last changed: seconds modulo 2^24 (194 days; swept long before) |
+/// | 16 | the inside has called a public name: see [`Pool::for_public_names`](super::Pool::for_public_names) |
+/// | 17-39 | when the inside last sent, or the phase last changed: seconds modulo 2^23 (97 days; swept long before) |
 /// | 40-53 | print: 14 bits of the hash of the one remote that it is used with |
 /// | 54-57 | generation: differs from that of the entry before, so that a compare-and-swap cannot mistake them |
 /// | 58-61 | phase |
@@ -21,8 +22,9 @@ use crate::units::Tick;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Entry(pub u64);
 
-const TIME_AT: u32 = 16;
-const TIME_MASK: u64 = 0xff_ffff;
+const INSIDE_MASK: u64 = 0x1_ffff;
+const TIME_AT: u32 = 17;
+const TIME_MASK: u64 = 0x7f_ffff;
 const PRINT_AT: u32 = 40;
 const PRINT_MASK: u64 = 0x3fff;
 const GENERATION_AT: u32 = 54;
@@ -42,6 +44,11 @@ impl Entry {
 
     pub fn port(self) -> u16 {
         self.0 as u16
+    }
+
+    /// The inside port together with bit 16: what entries are told apart by.
+    pub fn inside(self) -> u32 {
+        (self.0 & INSIDE_MASK) as u32
     }
 
     pub fn print(self) -> u16 {
@@ -86,8 +93,8 @@ impl Entry {
     }
 
     /// A new, confirmed entry in the place of this one.
-    pub fn replaced(self, port: u16, print: u16, signal: Signal, now: Tick) -> Entry {
-        let body = u64::from(port) | (u64::from(print) & PRINT_MASK) << PRINT_AT;
+    pub fn replaced(self, inside: u32, print: u16, signal: Signal, now: Tick) -> Entry {
+        let body = u64::from(inside) & INSIDE_MASK | (u64::from(print) & PRINT_MASK) << PRINT_AT;
         Entry(self.emptied().0 | body).in_phase(Phase::begun_by(signal)).at(now)
     }
 
@@ -127,7 +134,7 @@ impl Entry {
     pub fn sent(self, signal: Signal, print: u16, now: Tick) -> Entry {
         let known = print == self.print();
         if !known && !self.has_several() && self.is_closed() && signal == Signal::Syn {
-            return self.replaced(self.port(), print, signal, now);
+            return self.replaced(self.inside(), print, signal, now);
         }
         match self.phase().sent(signal, known) {
             Some(next) => self.in_phase(next).at(now),
@@ -167,11 +174,12 @@ mod tests {
 
     #[test]
     fn a_word_keeps_its_parts_apart() {
-        let entry = Entry(u64::MAX).replaced(0xffff, 0x3fff, Signal::Datagram, second(0xff_ffff));
+        let entry = Entry(u64::MAX).replaced(0x1_ffff, 0x3fff, Signal::Datagram, second(0x7f_ffff));
         assert_eq!((entry.port(), entry.print(), entry.phase()), (0xffff, 0x3fff, Phase::Datagram));
+        assert_eq!(entry.inside(), 0x1_ffff);
         assert!(entry.is_layered() && !entry.is_tentative() && entry.tentative().is_tentative());
         assert_eq!(entry.tentative().confirmed(), entry);
-        assert_eq!(entry.age(second(0xff_ffff + 5)), 5);
+        assert_eq!(entry.age(second(0x7f_ffff + 5)), 5);
         assert_ne!(entry.relayered(), entry);
         assert_eq!((entry.relayered().port(), entry.relayered().phase()), (entry.port(), entry.phase()));
         for bits in 0..16 {

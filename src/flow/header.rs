@@ -8,7 +8,7 @@ use super::state::Fresh;
 
 const MAGIC: u64 = u64::from_be_bytes(*b"6wayflow");
 /// Raised whenever a word of the file changes its meaning.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 1;

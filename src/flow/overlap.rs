@@ -91,7 +91,7 @@ fn may_share(holder: Entry, search: &Search, now: Tick) -> bool {
     if holder.is_tentative() {
         return false;
     }
-    let elsewhere = !holder.has_several() && holder.print() != search.print && holder.port() != search.inside;
+    let elsewhere = !holder.has_several() && holder.print() != search.print && holder.inside() != search.inside;
     elsewhere || !holder.is_live(search.transport, now)
 }
 
@@ -194,7 +194,7 @@ impl State {
             }
             let Some(offset) = offset_of(search, class, remote, slot) else { continue };
             let record = Overlap { cell, entry, offset };
-            if entry.port() == search.inside {
+            if entry.inside() == search.inside {
                 records.own = records.own.or(Some(record));
             } else {
                 records.taken |= 1 << class.place(offset);
@@ -274,7 +274,7 @@ impl State {
                     return true;
                 }
                 let Some(offset) = offset_of(search, class, remote, slot) else { break };
-                if !entry.is_entry() || (entry.port() != search.inside && offset != record.offset) {
+                if !entry.is_entry() || (entry.inside() != search.inside && offset != record.offset) {
                     break;
                 }
                 let yields = !entry.is_live(search.transport, now) || (entry.is_tentative() && is_behind);

@@ -12,7 +12,12 @@ pub struct Pool {
     pub(super) first: u16,
     pub(super) log2: u8,
     pub(super) owner: u64,
+    /// Added to inside ports: bit 16 for connections to public names.
+    pub(super) calls: u32,
 }
+
+/// The bit of an entry that says so.
+pub(super) const PUBLIC_NAME: u32 = 1 << 16;
 
 impl State {
     /// The pool of the client block whose server ports are `block`: all of it, or the last 1/8 of a native one. `owner`
@@ -29,14 +34,21 @@ impl State {
             return None;
         }
         if !native {
-            return Some(Pool { server, first: block.first, log2, owner });
+            return Some(Pool { server, first: block.first, log2, owner, calls: 0 });
         }
         let log2 = log2.checked_sub(3)?;
-        Some(Pool { server, first: block.last - ((1u32 << log2) - 1) as u16, log2, owner })
+        Some(Pool { server, first: block.last - ((1u32 << log2) - 1) as u16, log2, owner, calls: 0 })
     }
 }
 
 impl Pool {
+    /// The same ports for connections of the inside to public names: an inside port has an entry of its own for those,
+    /// so that what comes back can be told from what calls by inside names, and be given the name that was called.
+    #[must_use]
+    pub fn for_public_names(self) -> Pool {
+        Pool { calls: PUBLIC_NAME, ..self }
+    }
+
     /// The server ports that translation uses.
     #[must_use]
     pub fn ports(&self) -> PortRange {
@@ -57,7 +69,8 @@ pub(super) struct Search {
     /// Size of the pool, less one.
     pub mask: u32,
     pub owner: u64,
-    pub inside: u16,
+    /// As [`Entry::inside`](super::entry::Entry::inside) has it.
+    pub inside: u32,
     /// The remote, whole if it is IPv4.
     pub remote: u64,
     /// A few bits of its hash.
@@ -70,7 +83,7 @@ pub(super) const MAX_REACH: u32 = 4096;
 impl Search {
     /// The port that RFC 4787 section 4.2.2 would have us keep: base + p mod size.
     pub fn home(&self) -> u32 {
-        u32::from(self.inside) & self.mask
+        self.inside & self.mask & 0xffff
     }
 
     /// The `step`-th offset to look at. Steps go through a cache line or two at a time, and there through the ports of
@@ -115,7 +128,7 @@ pub(super) const fn mix(word: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn search(mask: u32, inside: u16) -> Search {
+    fn search(mask: u32, inside: u32) -> Search {
         Search { transport: Transport::Udp, base: 0, mask, owner: 1, inside, remote: 0, print: 0 }
     }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use super::entry::Entry;
 use super::layout::{Slot, Transport};
 use super::overlap::Overlap;
-use super::pool::{Pool, Search, mix, remote_word};
+use super::pool::{PUBLIC_NAME, Pool, Search, mix, remote_word};
 use super::signal::Signal;
 use super::state::State;
 use crate::units::{Endpoint, Tick};
@@ -162,7 +162,7 @@ impl State {
         let cell = &self.entries()[search.index(offset)];
         let entry = Entry(cell.load(SeqCst));
         let carries = entry.is_entry()
-            && entry.port() == search.inside
+            && entry.inside() == search.inside
             && !entry.is_tentative()
             && !entry.is_layered()
             && search.transport != Transport::Echo
@@ -189,8 +189,8 @@ impl State {
             Plan::Use { offset, .. } | Plan::MakeOverlap { offset, .. } => offset,
             Plan::Make { step, .. } => search.offset(step),
             Plan::UseOverlap { record, .. } => record.offset,
-            Plan::Finish { offset, entry } if entry.port() == inside_port => offset,
-            Plan::FinishOverlap { record } if record.entry.port() == inside_port => record.offset,
+            Plan::Finish { offset, entry } if entry.inside() == search.inside => offset,
+            Plan::FinishOverlap { record } if record.entry.inside() == search.inside => record.offset,
             Plan::Finish { .. } | Plan::FinishOverlap { .. } => return Err(Refused::Exhausted),
             Plan::Refuse(why) => return Err(why),
         };
@@ -250,12 +250,15 @@ impl State {
         }
         let cell = &self.entries()[search.index(offset)];
         let entry = Entry(cell.load(SeqCst));
+        let is_ours = |entry: Entry| entry.inside() & PUBLIC_NAME == pool.calls;
         if entry.is_layered()
             && let Some(record) = self.overlap_at(&search, offset, now)
         {
-            return Some((&self.overlap_entries()[record.cell as usize], record.entry, record.entry.print()));
+            let cell = &self.overlap_entries()[record.cell as usize];
+            return is_ours(record.entry).then_some((cell, record.entry, record.entry.print()));
         }
-        (!entry.is_tentative() && entry.is_live(search.transport, now)).then_some((cell, entry, search.print))
+        let is_usable = !entry.is_tentative() && entry.is_live(search.transport, now) && is_ours(entry);
+        is_usable.then_some((cell, entry, search.print))
     }
 
     #[inline(always)]
@@ -267,7 +270,7 @@ impl State {
             base: self.layout.port_slot(pool.server, transport, pool.first),
             mask: pool.mask(),
             owner: pool.owner,
-            inside,
+            inside: u32::from(inside) | pool.calls,
             remote,
             print: Entry::print_of(mix(remote)),
         }
@@ -322,12 +325,12 @@ impl State {
     pub(super) fn find(&self, search: &Search) -> Option<(u32, Entry)> {
         let entries = self.entries();
         let at_home = Entry(entries[search.index(search.home())].load(SeqCst));
-        if at_home.port() == search.inside && at_home.is_entry() {
+        if at_home.inside() == search.inside && at_home.is_entry() {
             return Some((search.home(), at_home));
         }
         (1..self.reach(search)).map(|step| search.offset(step)).find_map(|offset| {
             let entry = Entry(entries[search.index(offset)].load(SeqCst));
-            (entry.port() == search.inside && entry.is_entry()).then_some((offset, entry))
+            (entry.inside() == search.inside && entry.is_entry()).then_some((offset, entry))
         })
     }
 
@@ -381,7 +384,7 @@ impl State {
             let rival = &entries[search.index(other)];
             loop {
                 let entry = Entry(rival.load(SeqCst));
-                if !entry.is_entry() || entry.port() != search.inside {
+                if !entry.is_entry() || entry.inside() != search.inside {
                     break;
                 }
                 let yields = !entry.is_live(search.transport, now) || (entry.is_tentative() && offset < other);
@@ -428,7 +431,7 @@ impl State {
 impl Search {
     /// The search that an entry or record of the same pool and remote was made by.
     fn of(&self, entry: Entry) -> Search {
-        Search { inside: entry.port(), ..*self }
+        Search { inside: entry.inside(), ..*self }
     }
 
     /// The index of a port of the pool in the arrays.

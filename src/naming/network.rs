@@ -89,6 +89,8 @@ pub struct Networks {
     name_hashes: Vec<u64>,
     /// One row of bits for each `from`, one bit for each `to`.
     reachable: Vec<u64>,
+    /// The same of pairs that a rule denies.
+    denied: Vec<u64>,
     row_words: usize,
     lookups: Vec<Vec<NetworkId>>,
 }
@@ -115,6 +117,7 @@ impl Networks {
         let mut built = Networks {
             name_hashes: networks.iter().map(|n| text_hash(&n.name)).collect(),
             reachable: vec![0; row_words * networks.len()],
+            denied: vec![0; row_words * networks.len()],
             lookups: Vec::with_capacity(networks.len()),
             by_name,
             networks,
@@ -128,9 +131,21 @@ impl Networks {
     /// same network; a shared group; `peers` of `from`; else no.
     #[must_use]
     pub fn reachable(&self, from: NetworkId, to: NetworkId) -> bool {
+        self.says(&self.reachable, from, to)
+    }
+
+    /// True if containers of `from` may call what `to` publishes, by its public names: those that may reach it, and those
+    /// that anybody outside could be, unless a rule denies the pair.
+    #[must_use]
+    pub fn publicly_reachable(&self, from: NetworkId, to: NetworkId) -> bool {
+        let is_open = |id| self.get(id).is_some_and(|network| network.outside);
+        self.reachable(from, to) || is_open(from) && is_open(to) && !self.says(&self.denied, from, to)
+    }
+
+    fn says(&self, rows: &[u64], from: NetworkId, to: NetworkId) -> bool {
         let (row, column) = (usize::from(from.0), usize::from(to.0));
         column < self.networks.len()
-            && self.reachable.get(row * self.row_words + column / 64).is_some_and(|w| w >> (column % 64) & 1 == 1)
+            && rows.get(row * self.row_words + column / 64).is_some_and(|word| word >> (column % 64) & 1 == 1)
     }
 
     /// The networks in which a packet of `from` may look an inside name up, in order: its own, its peers as listed,
@@ -213,7 +228,7 @@ impl Networks {
             peers.push(listed);
         }
         for (from, to) in allowed {
-            self.set(from, to, true);
+            set(&mut self.reachable, self.row_words, (from, to), true);
         }
         // The first rule of a pair holds, so it is the last to be written.
         for rule in rules.iter().rev() {
@@ -221,7 +236,9 @@ impl Networks {
                 self.id(name).ok_or_else(|| NetworkError::Unknown { name: name.clone(), in_network: None })
             };
             let (from, to) = (id(&rule.from)?, id(&rule.to)?);
-            self.set(from, to, rule.action == Action::Allow);
+            for (rows, action) in [(&mut self.reachable, Action::Allow), (&mut self.denied, Action::Deny)] {
+                set(rows, self.row_words, (from, to), rule.action == action);
+            }
         }
         for (index, listed) in peers.into_iter().enumerate() {
             let from = NetworkId(index as u16);
@@ -237,12 +254,12 @@ impl Networks {
         }
         Ok(())
     }
+}
 
-    fn set(&mut self, from: NetworkId, to: NetworkId, to_be: bool) {
-        let word = &mut self.reachable[usize::from(from.0) * self.row_words + usize::from(to.0) / 64];
-        let bit = 1 << (to.0 % 64);
-        if to_be { *word |= bit } else { *word &= !bit }
-    }
+fn set(rows: &mut [u64], row_words: usize, (from, to): (NetworkId, NetworkId), to_be: bool) {
+    let word = &mut rows[usize::from(from.0) * row_words + usize::from(to.0) / 64];
+    let bit = 1 << (to.0 % 64);
+    if to_be { *word |= bit } else { *word &= !bit }
 }
 
 #[cfg(test)]

@@ -41,6 +41,13 @@ impl Placed<'_> {
         wire_name(self.binding, self.server, proto, inside_port)
     }
 
+    /// The wire name of a service binding.
+    #[inline]
+    #[must_use]
+    pub fn service_name(&self, proto: Proto) -> Wire<Endpoint> {
+        self.wire_of(proto, self.binding.inside_base)
+    }
+
     /// The inside name of a wire port: equal distance from the base, whatever the mode. A default-mode block's entries
     /// come on top.
     #[inline]

@@ -8,9 +8,9 @@ use super::replica;
 use super::source::{passes_native, pool};
 use super::verdict::Reason;
 use super::walk::Walk;
-use crate::flow::{Side, Slot};
+use crate::flow::{Pool, Side, Slot};
 use crate::frame::{L4, Packet};
-use crate::naming::{Binding, Inside};
+use crate::naming::{Binding, Inside, Public};
 use crate::units::{Endpoint, Ip};
 
 /// Who sent the packet, as the wire tells.
@@ -32,7 +32,7 @@ pub(super) fn deliver<'g, O: Observer>(
     to: &Bound<'_>,
 ) -> Result<Plan<'g>, Stop> {
     let slot = not_resting(walk, to.wire(flow.dst.proto))?;
-    let (seen, side) = presented(walk, from, to)?;
+    let Presented { name: seen, side, is_stranger } = presented(walk, from, to)?;
     if side == Some(Side::Outside) && !to.binding().is_block() && !to.binding().is_public() {
         return Err(Stop::Drop(Reason::NotPublic));
     }
@@ -41,7 +41,7 @@ pub(super) fn deliver<'g, O: Observer>(
     {
         return Err(Stop::Drop(Reason::NotSolicited));
     }
-    let dst = inside_destination(walk, flow, to, &from.name)?;
+    let (dst, seen) = inside_destination(walk, flow, from, to, (!is_stranger).then_some(seen))?;
     walk.step(Step::DestinationBecomes { name: dst });
     let src = if flow.src.proto.is_echo() { Endpoint { port: dst.port, ..seen } } else { seen };
     walk.step(Step::SourceArrivesAs { name: src });
@@ -57,13 +57,28 @@ pub(super) fn deliver<'g, O: Observer>(
     Ok(Plan { src, dst, error_source, to: To::Container(held) })
 }
 
+/// What a receiver sees.
+struct Presented {
+    name: Endpoint,
+    /// The side that the packet comes from; none, if from its own network.
+    side: Option<Side>,
+    /// It is let in only by the entry of whoever has called a public name.
+    is_stranger: bool,
+}
+
+impl Presented {
+    fn as_peer(name: Endpoint, side: Option<Side>) -> Presented {
+        Presented { name, side, is_stranger: false }
+    }
+}
+
 /// What the receiver sees as sender, and the side that the packet comes from. One's own network shows its inside name
 /// (and between holders of one address its wire name).
 /// Across networks a client shows its wire name, and the server that it called the inside name that it was called by.
 #[inline(always)]
-fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Result<(Endpoint, Option<Side>), Stop> {
+fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Result<Presented, Stop> {
     let wire = from.name;
-    let Some(binding) = from.binding else { return Ok((wire, Some(Side::Outside))) };
+    let Some(binding) = from.binding else { return Ok(Presented::as_peer(wire, Some(Side::Outside))) };
     let Inside(inside) = binding.inside_of(wire.proto, wire.port);
     let (sender, receiver) = (binding.network(), to.binding().network());
     if sender == receiver {
@@ -71,44 +86,87 @@ fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Re
         // the sender's: it would be martian there. What comes back to the caller is from the name that it called.
         let comes_back = to.binding().is_block() && (to.by_wire_name || !binding.is_block());
         let hairpin = binding.ip() == to.binding().ip() && !comes_back;
-        return Ok((if hairpin { wire } else { inside }, None));
+        return Ok(Presented::as_peer(if hairpin { wire } else { inside }, None));
     }
     let networks = &walk.cx.around.networks;
     let (calls, called) = (networks.reachable(sender, receiver), networks.reachable(receiver, sender));
     match (calls, called) {
-        (false, false) => Err(Stop::Drop(Reason::NetworkDenied)),
-        (true, false) => Ok((wire, Some(Side::Peers))),
-        (false, true) if to.binding().is_block() => Ok((inside, Some(Side::Peers))),
-        (false, true) => Err(Stop::Drop(Reason::NetworkDenied)),
+        (true, false) => Ok(Presented::as_peer(wire, Some(Side::Peers))),
+        (false, true) if to.binding().is_block() => Ok(Presented::as_peer(inside, Some(Side::Peers))),
+        (false, _) => between_strangers(walk, from, binding, to),
         // Either may have called: what a service binding sends to a client block is an answer.
         (true, true) => {
             let answer = to.binding().is_block() && !binding.is_block();
-            Ok((if answer { inside } else { wire }, Some(Side::Peers)))
+            Ok(Presented::as_peer(if answer { inside } else { wire }, Some(Side::Peers)))
         }
     }
 }
 
-/// The inside name that the packet is for. A translated port leads where its entry says, and nowhere without one.
+/// Networks that are no peers have to do with each other as the outside has: by what they publish. What a published
+/// service sends back is let in by the entry of whoever called its public name, and by nothing else.
+#[inline(never)]
+fn between_strangers<O>(
+    walk: &Walk<'_, '_, O>,
+    from: &Sender<'_>,
+    sender: &Binding,
+    to: &Bound<'_>,
+) -> Result<Presented, Stop> {
+    let networks = &walk.cx.around.networks;
+    let (from_network, to_network) = (sender.network(), to.binding().network());
+    let calls = to.binding().is_public() && networks.publicly_reachable(from_network, to_network);
+    let answers =
+        to.binding().is_block() && sender.is_public() && networks.publicly_reachable(to_network, from_network);
+    match (calls, answers) {
+        (true, _) => Ok(Presented::as_peer(from.name, Some(Side::Outside))),
+        (_, true) => Ok(Presented { name: from.name, side: Some(Side::Peers), is_stranger: true }),
+        _ => Err(Stop::Drop(Reason::NetworkDenied)),
+    }
+}
+
+/// The inside name that the packet is for, and what its receiver sees as sender: `seen`, if that may be, or the public
+/// name that it has called. A translated port leads where its entry says, and nowhere without one.
 #[inline(always)]
 fn inside_destination<O>(
     walk: &Walk<'_, '_, O>,
     flow: &Flow,
+    from: &Sender<'_>,
     to: &Bound<'_>,
-    remote: &Endpoint,
-) -> Result<Endpoint, Stop> {
+    seen: Option<Endpoint>,
+) -> Result<(Endpoint, Endpoint), Stop> {
     let Inside(inside) = to.at.inside_of(flow.dst.proto, to.wire_port);
     if !to.binding().is_block() || passes_native(to.binding(), inside.port) {
-        return Ok(inside);
+        return Ok((inside, seen.ok_or(Stop::Drop(Reason::NetworkDenied))?));
     }
-    let state = walk.cx.state;
     let pool = pool(walk, to.at).ok_or(Stop::Drop(Reason::NoEntry))?;
-    let entry = if flow.is_error() || walk.cx.dry_run {
-        state.peek_in(&pool, to.wire_port, remote, walk.cx.now)
-    } else {
-        state.translate_in(&pool, to.wire_port, remote, flow.signal, walk.cx.now)
+    let by_inside_name = seen.and_then(|seen| Some((entry(walk, flow, to, &pool, &from.name)?, seen)));
+    let (port, seen) = match by_inside_name {
+        Some(found) => found,
+        None => of_public_name(walk, flow, from, to, &pool).ok_or(Stop::Drop(Reason::NoEntry))?,
     };
-    let port = entry.ok_or(Stop::Drop(Reason::NoEntry))?;
-    Ok(Endpoint { port, ..inside })
+    Ok((Endpoint { port, ..inside }, seen))
+}
+
+#[inline(always)]
+fn entry<O>(walk: &Walk<'_, '_, O>, flow: &Flow, to: &Bound<'_>, pool: &Pool, remote: &Endpoint) -> Option<u16> {
+    let state = walk.cx.state;
+    if flow.is_error() || walk.cx.dry_run {
+        state.peek_in(pool, to.wire_port, remote, walk.cx.now)
+    } else {
+        state.translate_in(pool, to.wire_port, remote, flow.signal, walk.cx.now)
+    }
+}
+
+/// The inside port that has called the sender by its public name, and that name.
+#[inline(never)]
+fn of_public_name<O>(
+    walk: &Walk<'_, '_, O>,
+    flow: &Flow,
+    from: &Sender<'_>,
+    to: &Bound<'_>,
+    pool: &Pool,
+) -> Option<(u16, Endpoint)> {
+    let Public(name) = walk.cx.names.public_name(from.binding?, from.name.proto)?;
+    Some((entry(walk, flow, to, &pool.for_public_names(), &from.name)?, name))
 }
 
 /// Where an ICMP error appears to come from: unreachable of code 2 or 3 from the server of the embedded destination

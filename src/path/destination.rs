@@ -7,6 +7,7 @@ use super::verdict::Reason;
 use super::walk::{Walk, is_martian};
 use crate::frame::IcmpError;
 use crate::naming::{Binding, Container, Inside, Network, Outer, Placed, Wire};
+use crate::table::Handle;
 use crate::units::{Endpoint, NetworkId, Proto};
 
 /// A bound destination.
@@ -35,6 +36,8 @@ impl<'g> Bound<'g> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Destination<'g> {
     Bound(Bound<'g>),
+    /// The sender called it by its public name, and is to hear from that name.
+    Published(Bound<'g>),
     Outside,
 }
 
@@ -44,7 +47,7 @@ pub(super) fn find<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     own: NetworkId,
     network: &Network,
-    sender: &Container,
+    sender: (Handle, &Container),
     flow: &Flow,
 ) -> Result<Destination<'g>, Stop> {
     let names = &walk.cx.names;
@@ -62,7 +65,7 @@ fn find_further<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     own: NetworkId,
     network: &Network,
-    sender: &Container,
+    sender: (Handle, &Container),
     flow: &Flow,
     nearest: Outer<'g>,
 ) -> Result<Destination<'g>, Stop> {
@@ -72,7 +75,7 @@ fn find_further<'g, O: Observer>(
         match if id == own { nearest } else { names.outer(id, Inside(flow.dst)) } {
             Outer::Found(at) => return Ok(found(walk, id, flow, at)),
             Outer::Choice(choice) => {
-                let chosen = replica::choose(walk, &names.service_of(choice), sender.identity(), flow);
+                let chosen = replica::choose(walk, &names.service_of(choice), sender.1.identity(), flow);
                 let Some((binding, why)) = chosen else {
                     inside_step(walk, id, flow.dst, Found::NoReplica);
                     return Err(Stop::Refuse { reason: Reason::NoReplica, bound: true });
@@ -93,7 +96,12 @@ fn find_further<'g, O: Observer>(
         return Err(Stop::Refuse { reason: Reason::NoBinding, bound });
     }
     if let Some(server) = walk.cx.names.server(flow.dst.ip) {
-        return by_wire_name(walk, own, network, flow, server.local);
+        return by_wire_name(walk, (own, network), sender, flow, server.local);
+    }
+    if names.is_public_ip(flow.dst.ip)
+        && let Some(destination) = published(walk, own, sender.1, flow)?
+    {
+        return Ok(destination);
     }
     if is_martian(flow.dst.ip) {
         return Err(Stop::Drop(Reason::Martian));
@@ -121,8 +129,8 @@ fn inside_step<O: Observer>(walk: &mut Walk<'_, '_, O>, network: NetworkId, name
 /// (hairpin), and the server's own services if the network is let to them.
 fn by_wire_name<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
-    own: NetworkId,
-    network: &Network,
+    (own, network): (NetworkId, &Network),
+    (handle, container): (Handle, &Container),
     flow: &Flow,
     local: bool,
 ) -> Result<Destination<'g>, Stop> {
@@ -134,7 +142,15 @@ fn by_wire_name<'g, O: Observer>(
             walk.step(Step::WireName { name: flow.dst, found: Found::Binding { name: inside, server: flow.dst.ip } });
             let binding = at.binding;
             let hairpin = binding.network() == own && binding.ip() == flow.src.ip;
-            let peer = binding.network() != own && around.networks.reachable(binding.network(), own);
+            let peer = binding.network() != own
+                && (around.networks.reachable(binding.network(), own)
+                    // Somebody of another network may have called the sender by a public name.
+                    || around.networks.publicly_reachable(binding.network(), own)
+                        && walk
+                            .cx
+                            .names
+                            .source_service(handle, container, flow.src.proto, flow.src.port)
+                            .is_some_and(|service| service.is_public()));
             if binding.is_block() && (hairpin || peer) && !flow.opens() {
                 return Ok(Destination::Bound(Bound { at, wire_port: flow.dst.port, by_wire_name: true }));
             }
@@ -153,6 +169,21 @@ fn by_wire_name<'g, O: Observer>(
     }
     walk.step(Step::Outside { ip: flow.dst.ip });
     Ok(Destination::Outside)
+}
+
+/// A public name: straight to a replica, without a gateway.
+fn published<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    own: NetworkId,
+    caller: &Container,
+    flow: &Flow,
+) -> Result<Option<Destination<'g>>, Stop> {
+    let Some(at) = replica::of_public_name(walk, caller.identity(), flow)? else { return Ok(None) };
+    if !walk.cx.around.networks.publicly_reachable(own, at.binding.network()) {
+        return Err(Stop::Error { error: IcmpError::AdminProhibited, reason: Reason::NetworkDenied });
+    }
+    let Wire(wire) = at.service_name(flow.dst.proto);
+    Ok(Some(Destination::Published(Bound { at, wire_port: wire.port, by_wire_name: false })))
 }
 
 fn outside<'g, O: Observer>(

@@ -41,10 +41,10 @@ pub(super) fn decide<'g, O: Observer>(
     if flow.is_error() && !is_of_flow || matches!(flow.kind, Kind::EchoReply | Kind::Unrelated) {
         return Err(Stop::Drop(Reason::IcmpUnrelated));
     }
-    let destination = destination::find(walk, own, network, container, &flow)?;
+    let destination = destination::find(walk, own, network, (handle, container), &flow)?;
     let source = source::name(walk, own, (handle, container), &flow, &destination)?;
     match destination {
-        Destination::Bound(to) => {
+        Destination::Bound(to) | Destination::Published(to) => {
             let server = to.at.server;
             if server.local {
                 let from = Sender { binding: Some(source.binding), name: source.name };
@@ -79,7 +79,7 @@ fn to_gateway(packet: &Packet) -> Stop {
 }
 
 /// Echo requests never reach far containers: the sender's engine answers for every inside address that it may reach
-/// and that has an active binding, and for its own server. Requests to other addresses go on.
+/// and that has an active binding, for public ones, and for its own server. Requests to other addresses go on.
 fn answer_inside_echo<O: Observer>(walk: &mut Walk<'_, '_, O>, own: NetworkId, packet: &Packet) -> Result<(), Stop> {
     let around = walk.cx.around;
     for &id in around.networks.lookups(own) {
@@ -94,5 +94,10 @@ fn answer_inside_echo<O: Observer>(walk: &mut Walk<'_, '_, O>, own: NetworkId, p
     if around.networks.in_prefixes(own, packet.dst) {
         return Err(Stop::Refuse { reason: Reason::NoBinding, bound: false });
     }
-    if around.servers.contains(&packet.dst) { Err(Stop::Echo) } else { Ok(()) }
+    match walk.cx.names.public_ip(packet.dst) {
+        _ if around.servers.contains(&packet.dst) => Err(Stop::Echo),
+        Some(public) if public.has_active => Err(Stop::Echo),
+        Some(_) => Err(Stop::Refuse { reason: Reason::NoReplica, bound: false }),
+        None => Ok(()),
+    }
 }

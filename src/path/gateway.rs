@@ -4,12 +4,12 @@
 use super::arrival::{self, Sender};
 use super::decision::{Flow, Kind, Plan, Stop, To};
 use super::destination::Bound;
-use super::observe::{Found, Observer, Step};
+use super::observe::{Observer, Step};
 use super::replica;
 use super::verdict::Reason;
 use super::walk::{Context, Walk, is_martian, is_multicast};
 use crate::frame::{IcmpError, L4, Packet};
-use crate::naming::{Outer, Placed, Public, Wire};
+use crate::naming::{Public, Wire};
 use crate::units::{Endpoint, NetworkId};
 
 /// True if a packet on an interface that clients and servers share is for a public name, and the rules of clients hold.
@@ -42,11 +42,12 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
     if flow.is_error() && flow.dst.ip != packet.dst || matches!(flow.kind, Kind::EchoReply | Kind::Unrelated) {
         return Err(Stop::Drop(Reason::IcmpUnrelated));
     }
-    let at = find(walk, &flow)?;
+    // Clients are told apart by their addresses alone.
+    let at = replica::of_public_name(walk, 0, &flow)?.ok_or(Stop::Drop(Reason::NoBinding))?;
     let network = at.binding.network();
     may_enter(walk, flow.src, network)?;
     walk.step(Step::Outside { ip: flow.src.ip });
-    let Wire(wire) = at.wire_of(flow.dst.proto, at.binding.inside_ports().first);
+    let wire = at.service_name(flow.dst.proto).0;
     if at.server.local {
         let from = Sender { binding: None, name: flow.src };
         let to = Bound { at, wire_port: wire.port, by_wire_name: false };
@@ -55,38 +56,6 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
     walk.step(Step::DestinationBecomes { name: wire });
     let error_source = flow.is_error().then_some(packet.src);
     Ok(Plan { src: flow.src, dst: wire, error_source, to: To::Server(at.server) })
-}
-
-/// The replica of the public name that the flow is for.
-fn find<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, flow: &Flow) -> Result<Placed<'g>, Stop> {
-    let name = flow.dst;
-    let step = |found| Step::PublicName { name, found };
-    let found = |at: Placed<'g>| {
-        let Wire(wire) = at.wire_of(name.proto, at.binding.inside_ports().first);
-        step(Found::Binding { name: wire, server: wire.ip })
-    };
-    match walk.cx.names.published(Public(name)) {
-        Outer::Found(at) => {
-            walk.step(found(at));
-            Ok(at)
-        }
-        Outer::Choice(choice) => {
-            // Clients are told apart by their addresses alone.
-            let chosen = replica::choose(walk, &walk.cx.names.service_of(choice), 0, flow);
-            let Some((binding, why)) = chosen else {
-                walk.step(step(Found::NoReplica));
-                return Err(Stop::Refuse { reason: Reason::NoReplica, bound: true });
-            };
-            let at = walk.cx.names.placed(binding).ok_or(Stop::Drop(Reason::NoBinding))?;
-            walk.step(found(at));
-            walk.step(Step::Replica { why });
-            Ok(at)
-        }
-        Outer::Unbound | Outer::Unknown => {
-            walk.step(step(Found::Unknown));
-            Err(Stop::Drop(Reason::NoBinding))
-        }
-    }
 }
 
 /// Nobody outside has a wire name, or an inside name of the network that is called; and that network must be open to

@@ -1,11 +1,12 @@
 //! Services with several replicas: which one a container's flow goes to and stays on, and by which name a replica's own
 //! connections leave.
 
-use super::decision::Flow;
-use super::observe::Chosen;
+use super::decision::{Flow, Stop};
+use super::observe::{Chosen, Found, Observer, Step};
+use super::verdict::Reason;
 use super::walk::Walk;
 use crate::flow::{FlowKey, Kept, Purpose, Signal};
-use crate::naming::{Binding, Container, Replica, ReplicaId, Service, flow_hash};
+use crate::naming::{Binding, Container, Outer, Placed, Public, Replica, ReplicaId, Service, Wire, flow_hash};
 use crate::table::Handle;
 use crate::units::{Endpoint, Proto};
 
@@ -46,6 +47,36 @@ pub(super) fn choose<'g, O>(
         not_kept(walk, flow.signal);
     }
     Some((replica.binding, why))
+}
+
+/// The replica of the public name that a flow calls; `None` if that is no public name. `caller` as for [`choose`].
+pub(super) fn of_public_name<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    caller: u64,
+    flow: &Flow,
+) -> Result<Option<Placed<'g>>, Stop> {
+    let (names, name) = (walk.cx.names, flow.dst);
+    let (binding, why) = match names.published(Public(name)) {
+        Outer::Found(at) => (at.binding, None),
+        Outer::Choice(choice) => match choose(walk, &names.service_of(choice), caller, flow) {
+            Some((binding, why)) => (binding, Some(why)),
+            None => {
+                walk.step(Step::PublicName { name, found: Found::NoReplica });
+                return Err(Stop::Refuse { reason: Reason::NoReplica, bound: true });
+            }
+        },
+        Outer::Unbound | Outer::Unknown => {
+            walk.step(Step::PublicName { name, found: Found::Unknown });
+            return Ok(None);
+        }
+    };
+    let at = names.placed(binding).ok_or(Stop::Drop(Reason::NoBinding))?;
+    let Wire(wire) = at.service_name(name.proto);
+    walk.step(Step::PublicName { name, found: Found::Binding { name: wire, server: wire.ip } });
+    if let Some(why) = why {
+        walk.step(Step::Replica { why });
+    }
+    Ok(Some(at))
 }
 
 /// The replica that the flow is on. A connection that nobody has answered yet goes to one that takes new ones.

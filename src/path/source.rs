@@ -33,14 +33,16 @@ pub(super) fn name<'g, O: Observer>(
 ) -> Result<Source<'g>, Stop> {
     let (remote, side) = match to {
         Destination::Outside => (flow.dst, Some(Side::Outside)),
-        Destination::Bound(bound) => {
+        Destination::Bound(bound) | Destination::Published(bound) => {
             (bound.wire(flow.dst.proto), (bound.binding().network() != own).then_some(Side::Peers))
         }
     };
-    match of_service(walk, container, flow, side)? {
-        Some(source) => Ok(source),
-        None => of_block(walk, container.0, flow, remote, side),
+    // Whoever calls a public name gets an entry, in which it is noted that the answers are to come from there.
+    let by_public_name = matches!(to, Destination::Published(_));
+    if !by_public_name && let Some(source) = of_service(walk, container, flow, side)? {
+        return Ok(source);
     }
+    of_block(walk, container.0, flow, by_public_name, remote, side)
 }
 
 #[inline(always)]
@@ -75,6 +77,7 @@ fn of_block<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     handle: Handle,
     flow: &Flow,
+    by_public_name: bool,
     remote: Endpoint,
     side: Option<Side>,
 ) -> Result<Source<'g>, Stop> {
@@ -86,10 +89,10 @@ fn of_block<'g, O: Observer>(
         return Err(prohibited(Reason::NoClientBlock));
     };
     let (binding, Wire(arithmetic)) = (at.binding, at.wire_of(proto, port));
-    let (name, how) = if passes_native(binding, port) {
+    let (name, how) = if passes_native(binding, port) && !by_public_name {
         (arithmetic, SourceName::NativeBlock)
     } else {
-        let port = translated(walk, at, flow, remote)?;
+        let port = translated(walk, at, flow, by_public_name, remote)?;
         (Endpoint { port, ..arithmetic }, SourceName::Translated)
     };
     let slot = not_resting(walk, name)?;
@@ -105,9 +108,11 @@ fn translated<'g, O: Observer>(
     walk: &Walk<'_, 'g, O>,
     at: Placed<'g>,
     flow: &Flow,
+    by_public_name: bool,
     remote: Endpoint,
 ) -> Result<u16, Stop> {
     let pool = walk.recent.pool(at.binding, || pool(walk, at)).ok_or(Stop::Drop(Reason::NoClientBlock))?;
+    let pool = if by_public_name { pool.for_public_names() } else { pool };
     let (state, port, now) = (walk.cx.state, flow.src.port, walk.cx.now);
     if flow.is_error() {
         return state.peek_out(&pool, port, &remote, now).ok_or(Stop::Drop(Reason::NoEntry));

@@ -396,3 +396,19 @@ fn live_entries_are_listed() {
     assert_eq!(list(1), [(20736, 1000, None), (20737, 1001, None), (20736, 1002, shared)]);
     assert_eq!(list(301), []);
 }
+
+#[test]
+fn a_public_name_and_an_inside_name_are_called_from_ports_of_their_own() {
+    let state = state();
+    let pool = block(&state, range(20736, 20991), WEB, at(0));
+    let public = pool.for_public_names();
+    let inside = state.translate_out(&pool, 40_001, &udp(1), Signal::Datagram, at(0)).unwrap();
+    let called = state.translate_out(&public, 40_001, &udp(1), Signal::Datagram, at(0)).unwrap();
+    assert_ne!(inside, called, "one container port, one remote, two names for it");
+    assert_eq!(state.translate_out(&public, 40_001, &udp(2), Signal::Datagram, at(1)), Ok(called), "and stays");
+    for (wire, own, other) in [(inside, &pool, &public), (called, &public, &pool)] {
+        assert_eq!(state.translate_in(own, wire, &udp(1), Signal::Datagram, at(1)), Some(40_001));
+        assert_eq!(state.translate_in(other, wire, &udp(1), Signal::Datagram, at(1)), None);
+        assert_eq!(state.peek_in(other, wire, &udp(1), at(1)), None);
+    }
+}

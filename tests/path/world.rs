@@ -186,8 +186,12 @@ impl World {
                         }
                     }
                     let pool = pool.filter(|_| binding.is_block());
-                    if let Some(to) = pool.and_then(|pool| self.state.peek_in(&pool, port, &nowhere(proto), self.now)) {
-                        facts.push(format!("{proto} {}:{} -> {to}", name.ip, name.port));
+                    let pools =
+                        pool.into_iter().flat_map(|pool| [(pool, ""), (pool.for_public_names(), ", public names")]);
+                    for (pool, calls) in pools {
+                        if let Some(to) = self.state.peek_in(&pool, port, &nowhere(proto), self.now) {
+                            facts.push(format!("{proto} {}:{} -> {to}{calls}", name.ip, name.port));
+                        }
                     }
                 }
             }
