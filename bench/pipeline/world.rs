@@ -159,6 +159,7 @@ impl World {
             networks,
             servers: vec![us],
             owned: OWNED,
+            gateways: Vec::new(),
             uplink: Some(UPLINK),
         };
         hold_containers(&names);

@@ -62,6 +62,7 @@ impl Assembly {
             networks,
             servers: config.server.ips.clone(),
             owned: config.server.ports,
+            gateways: config.server.gateways.clone(),
             uplink: uplink.and_then(|index| u16::try_from(index).ok()).map(PortId),
         };
         Ok(Assembly { around, names, writer })

@@ -80,8 +80,10 @@ pub(super) struct Plan<'g> {
 pub(super) enum To<'g> {
     Container(Held),
     Server(&'g Server),
-    /// Whoever leads to the destination.
-    Outside,
+    /// Whoever leads to the destination, or to this gateway.
+    Outside {
+        by: Option<Ip>,
+    },
 }
 
 /// Why a packet goes no further, and whether its sender is told.

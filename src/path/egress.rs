@@ -9,7 +9,8 @@ use super::verdict::Reason;
 use super::walk::{Walk, is_multicast};
 use super::{holder, probe, source};
 use crate::frame::{IcmpError, L4, Packet};
-use crate::units::{Endpoint, NetworkId};
+use crate::naming::flow_hash;
+use crate::units::{Endpoint, Ip, NetworkId};
 
 /// Decides what becomes of a packet that came from behind an access port.
 #[inline(always)]
@@ -52,8 +53,18 @@ pub(super) fn decide<'g, O: Observer>(
             }
             Ok(leave(walk, &flow, source.name, to.wire(flow.dst.proto), To::Server(server)))
         }
-        Destination::Outside => Ok(leave(walk, &flow, source.name, flow.dst, To::Outside)),
+        Destination::Outside => {
+            let by = if source.is_public { gateway_of(walk, &flow) } else { None };
+            Ok(leave(walk, &flow, source.name, flow.dst, To::Outside { by }))
+        }
     }
+}
+
+/// The gateway that answers of a public name leave by: a flow's packets by one and the same.
+fn gateway_of<O>(walk: &Walk<'_, '_, O>, flow: &Flow) -> Option<Ip> {
+    let gateways = &walk.cx.around.gateways;
+    let nth = flow_hash(flow.src, flow.dst).checked_rem(gateways.len() as u64)?;
+    gateways.get(nth as usize).copied()
 }
 
 fn leave<'g, O: Observer>(

@@ -49,6 +49,8 @@ pub struct Surroundings {
     pub servers: Vec<Ip>,
     /// The ports that belong to the engine, on every server alike.
     pub owned: PortRange,
+    /// The next hops of what leaves under public names, one of them for each flow; empty: it goes by the routes.
+    pub gateways: Vec<Ip>,
     /// The port towards the underlay, if there is one.
     pub uplink: Option<PortId>,
 }

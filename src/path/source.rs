@@ -18,6 +18,8 @@ use crate::units::{Endpoint, NetworkId, Proto};
 pub(super) struct Source<'g> {
     pub name: Endpoint,
     pub binding: &'g Binding,
+    /// The name is a public one.
+    pub is_public: bool,
 }
 
 /// Names the source of `flow`. A service binding's own name comes before the block; towards the outside only if it is
@@ -69,7 +71,7 @@ fn of_service<'g, O: Observer>(
     }
     not_resting(walk, wire)?;
     walk.step(Step::SourceLeavesAs { name, how });
-    Ok(Some(Source { name, binding }))
+    Ok(Some(Source { name, binding, is_public: how == SourceName::Public }))
 }
 
 #[inline(always)]
@@ -100,7 +102,7 @@ fn of_block<'g, O: Observer>(
         walk.cx.state.touch(slot, side, flow.signal, walk.cx.now);
     }
     walk.step(Step::SourceLeavesAs { name, how });
-    Ok(Source { name, binding })
+    Ok(Source { name, binding, is_public: false })
 }
 
 /// The block's port that the connection has, or gets now. An error gets none.

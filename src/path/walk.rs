@@ -167,7 +167,7 @@ fn send<'g, O: Observer>(
             }
             _ => return Ok(None),
         },
-        To::Outside => return Ok(None),
+        To::Outside { .. } => return Ok(None),
     };
     let port = walk.cx.around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
     must_fit(packet, port.mtu)?;
@@ -184,7 +184,11 @@ fn by_route<'g, O: Observer>(
     packet: &Packet,
     plan: &Plan<'g>,
 ) -> Result<Verdict, Stop> {
-    let towards = if let To::Server(server) = plan.to { server.ip } else { plan.dst.ip };
+    let towards = match plan.to {
+        To::Server(server) => server.ip,
+        To::Outside { by: Some(gateway) } => gateway,
+        To::Outside { by: None } | To::Container(_) => plan.dst.ip,
+    };
     let uplink = walk.cx.around.uplink.ok_or(Stop::Drop(Reason::NoUplink))?;
     let hop = walk.cx.hops.resolve(towards, None);
     let (mac, route_mtu) = match hop {

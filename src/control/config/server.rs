@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
+
 use crate::units::{Ip, PortRange};
 
 use super::check_station;
@@ -20,6 +22,9 @@ pub struct Server {
     pub mapping_at: super::Position,
     /// The next hop for destinations that have no route or only the default route of the kernel.
     pub router: Option<Ip>,
+    /// Next hops of what leaves under public names, where the underlay must see replies pass a gateway. Empty: they go by
+    /// the routes, as all else does.
+    pub gateways: Vec<Ip>,
     /// How long a wire name rests after its inside owner changed, in seconds.
     pub quarantine_s: u32,
 }
@@ -58,6 +63,7 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>, directory: &Path) -> Optio
             section.mistakes.add(&router.span(), format!("`router`: {} is this server itself", router.get_ref()));
         }
     }
+    let gateways = read_return(section, &ips);
     let quarantine_s = section.integer("quarantine_s", 0..=86_400);
     let mapping = mapping?;
     Some(Server {
@@ -66,6 +72,31 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>, directory: &Path) -> Optio
         mapping_at: section.mistakes.position(mapping.span().start),
         mapping: directory.join(mapping.into_inner()),
         router: router.map(|ip| ip.into_inner()),
+        gateways,
         quarantine_s: quarantine_s.map_or(QUARANTINE_S, |s| s.into_inner()),
     })
+}
+
+/// `return`: by which way the answers to clients outside leave.
+fn read_return(section: &mut Section<'_, '_, '_>, ips: &[Spanned<Ip>]) -> Vec<Ip> {
+    let by_gateway = section.choice("return", &[("direct", false), ("gateway", true)]);
+    let by_gateway = by_gateway.is_some_and(Spanned::into_inner);
+    let gateways = section.list::<Ip>("gateways");
+    for gateway in &gateways {
+        check_station(gateway, "gateways", section.mistakes);
+        if ips.contains(gateway) {
+            section.mistakes.add(&gateway.span(), format!("`gateways`: {} is this server itself", gateway.get_ref()));
+        }
+    }
+    match section.value("gateways") {
+        None if by_gateway => section.missing("gateways", "[\"192.168.50.254\"]"),
+        Some(value) if !by_gateway => {
+            section.mistakes.add(&value.span(), "`gateways` are used with `return = \"gateway\"` only");
+        }
+        Some(value) if value.get_ref().as_array().is_some_and(|array| array.is_empty()) => {
+            section.mistakes.add(&value.span(), "`gateways` is empty: by which one are replies to leave?");
+        }
+        _ => {}
+    }
+    gateways.into_iter().map(Spanned::into_inner).collect()
 }

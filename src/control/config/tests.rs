@@ -125,6 +125,26 @@ fn every_mistake_is_named_by_line_and_column() {
             "router = \"192.168.50.1\"",
             "6:10: `router`: 192.168.50.1 is this server itself",
         ),
+        (
+            "ports = \"20480-59903\"",
+            "ports = \"20480-59903\"\nreturn = \"gateway\"",
+            "2:1: [server] needs `gateways`, like `gateways = [\"192.168.50.254\"]`",
+        ),
+        (
+            "ports = \"20480-59903\"",
+            "ports = \"20480-59903\"\ngateways = [\"192.168.50.6\"]",
+            "5:12: `gateways` are used with `return = \"gateway\"` only",
+        ),
+        (
+            "ports = \"20480-59903\"",
+            "ports = \"20480-59903\"\nreturn = \"gateway\"\ngateways = [\"192.168.50.1\"]",
+            "6:13: `gateways`: 192.168.50.1 is this server itself",
+        ),
+        (
+            "ports = \"20480-59903\"",
+            "ports = \"20480-59903\"\nreturn = \"gateway\"\ngateways = []",
+            "6:12: `gateways` is empty: by which one are replies to leave?",
+        ),
         ("cores = [1]", "cores = [1, 2, 1]", "9:16: core 1 is given twice"),
         ("cores = [1]", "cores = 1", "9:9: `cores` must be a list of numbers, not an integer"),
         ("cores = [1]", "cores = [-1]", "9:10: `cores` must be 0 to 4095, not -1"),
