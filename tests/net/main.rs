@@ -13,6 +13,7 @@ mod crash;
 mod echo;
 mod failover;
 mod garbage;
+mod gateway;
 mod ground;
 mod holder;
 mod journal;

@@ -13,6 +13,7 @@ pub mod api;
 pub mod capture;
 pub mod config;
 pub mod engine;
+pub mod gateway;
 pub mod load;
 pub mod namespace;
 pub mod peers;
@@ -102,6 +103,7 @@ pub struct Lab {
     namespaces: BTreeMap<String, Namespace>,
     members: Vec<Member>,
     engines: BTreeMap<u8, Engine>,
+    gateways: Vec<u8>,
     before: File,
     _turn: MutexGuard<'static, ()>,
 }
@@ -130,6 +132,7 @@ impl Lab {
             namespaces: BTreeMap::new(),
             members: Vec::new(),
             engines: BTreeMap::new(),
+            gateways: Vec::new(),
             before,
             _turn: turn,
         };
@@ -204,7 +207,7 @@ impl Lab {
     /// Changes the mapping files of both servers; a running engine sees it when it is told to.
     pub fn set_mapping(&mut self, mapping: &str) {
         mapping.clone_into(&mut self.mapping);
-        for server in [1, 2] {
+        for server in [1, 2].into_iter().chain(self.gateways.iter().copied()) {
             self.write_config(server);
         }
     }
@@ -262,11 +265,11 @@ impl Lab {
         fs::create_dir_all(&dir).expect("a directory for the server");
         fs::write(dir.join("mapping.sixway"), &self.mapping).expect("the mapping file");
         let members = self.members.iter().filter(|member| member.server == server);
-        fs::write(
-            dir.join("sixway.toml"),
-            config::text(server, &dir, &self.networks, self.pinned, self.workers, members),
-        )
-        .expect("the configuration");
+        let mut text = config::text(server, &dir, &self.networks, self.pinned, self.workers, members);
+        if self.is_gateway(server) {
+            text += gateway::EXTERNAL_PORT;
+        }
+        fs::write(dir.join("sixway.toml"), text).expect("the configuration");
     }
 
     fn lay_the_wire(&mut self) {
