@@ -148,6 +148,7 @@ pub fn describe(step: &Step, around: &Surroundings) -> (&'static str, String) {
             let id = ip_id.map_or_else(String::new, |id| format!(", identification {id}"));
             ("rewrite", format!("TTL {ttl}{id}, transport checksum {}", format!("{checksum:?}").to_lowercase()))
         }
+        Step::MssLowered { mtu } => ("rewrite", format!("the SYN's MSS is lowered to what fits {mtu} bytes")),
         Step::NextHop { ip, mac: Some(mac) } => ("next hop", format!("{ip} is at {mac}")),
         Step::NextHop { ip, mac: None } => ("next hop", format!("{ip} has to be resolved first")),
         Step::AnswerDue { reason } => ("answer", format!("the sender is told: {reason}")),

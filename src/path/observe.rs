@@ -47,6 +47,8 @@ pub enum Step {
     Container { port: PortId, mac: Mac },
     /// Headers were rewritten; what was done about the L4 checksum.
     Rewritten { ttl: u8, ip_id: Option<u16>, checksum: ChecksumWork },
+    /// The SYN offered larger segments than fit the MTU of the way out, in bytes of IP.
+    MssLowered { mtu: u32 },
     /// The next hop on the underlay, its MAC if it is known.
     NextHop { ip: Ip, mac: Option<Mac> },
     /// An answer is due for this reason.

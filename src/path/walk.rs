@@ -9,7 +9,7 @@ use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
 use super::{arp, egress, gateway, ingress, reply};
 use crate::flow::State;
-use crate::frame::{self, ChecksumWork, Fragment, Frame, Packet, Parsed, Rewrite};
+use crate::frame::{self, ChecksumWork, Fragment, Frame, L4, Packet, Parsed, Rewrite, TcpFlags};
 use crate::naming::View;
 use crate::neighbour::{NextHop, NextHops};
 use crate::units::{Ip, Mac, PortId, Tick};
@@ -171,7 +171,7 @@ fn send<'g, O: Observer>(
     };
     let port = walk.cx.around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
     must_fit(packet, port.mtu)?;
-    rewrite(walk, frame, packet, plan);
+    rewrite(walk, frame, packet, plan, port.mtu);
     frame::set_macs(frame, mac, port.mac);
     Ok(Some(id))
 }
@@ -197,8 +197,9 @@ fn by_route<'g, O: Observer>(
     };
     walk.step(Step::NextHop { ip: towards, mac });
     let port = walk.cx.around.port(uplink).ok_or(Stop::Drop(Reason::NoPort))?;
-    must_fit(packet, route_mtu.map_or(port.mtu, |mtu| port.mtu.min(u32::from(mtu))))?;
-    rewrite(walk, frame, packet, plan);
+    let mtu = route_mtu.map_or(port.mtu, |mtu| port.mtu.min(u32::from(mtu)));
+    must_fit(packet, mtu)?;
+    rewrite(walk, frame, packet, plan, mtu);
     frame::set_macs(frame, mac.unwrap_or(Mac::ZERO), port.mac);
     Ok(match hop {
         NextHop::Ready { .. } => Verdict::Forward { port: uplink },
@@ -212,9 +213,10 @@ fn must_fit(packet: &Packet, mtu: u32) -> Result<(), Stop> {
     if packet.ip_len() > mtu { Err(Stop::too_big(packet, mtu)) } else { Ok(()) }
 }
 
-/// Writes the names of the plan, and all that goes with them.
+/// Writes the names of the plan, and all that goes with them. A SYN offers no larger segments than go out by a port of
+/// `mtu`.
 #[inline(always)]
-fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet, plan: &Plan<'_>) {
+fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet, plan: &Plan<'_>, mtu: u32) {
     let atomic = packet.dont_fragment || !packet.is_v4();
     let to_underlay = !matches!(plan.to, To::Container(_));
     let ip_id = (to_underlay && !atomic).then(|| walk.local.next_ident(plan.src.ip, plan.dst.ip, packet.proto));
@@ -235,6 +237,12 @@ fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packe
         }
     };
     walk.step(Step::Rewritten { ttl: packet.ttl - 1, ip_id, checksum });
+    if let L4::Tcp { flags, .. } = packet.l4
+        && flags.has(TcpFlags::SYN)
+        && frame::clamp_mss(frame, packet, mtu)
+    {
+        walk.step(Step::MssLowered { mtu });
+    }
 }
 
 /// The answer that went out by the port that the frame came in by.
