@@ -1,7 +1,7 @@
 //! What answers made in place have in common.
 
 use super::{Frame, L4, Packet, checksum, ipv4, ipv6};
-use crate::units::{Ip, Proto};
+use crate::units::{Ip, Mac, Proto};
 
 /// The TTL or hop limit of every packet that we make (RFC 1340, as Linux).
 pub(super) const TTL: u8 = 64;
@@ -69,10 +69,15 @@ impl Header {
     /// Writes the Ethernet header that goes back to the packet's sender, and this header after it. IPv4 packets are
     /// atomic: with DF, so that their identification may be 0 (RFC 6864 section 4.1). False if they do not fit.
     pub(super) fn write(&self, to: &Packet, bytes: &mut [u8]) -> bool {
+        self.write_between(to.eth_src, to.eth_dst, bytes)
+    }
+
+    /// As [`Header::write`], between any two stations.
+    pub(super) fn write_between(&self, to: Mac, from: Mac, bytes: &mut [u8]) -> bool {
         let Some((ethernet, l3)) = bytes.split_first_chunk_mut::<14>() else { return false };
         let is_v4 = self.src.is_v4();
-        ethernet[..6].copy_from_slice(&to.eth_src.0);
-        ethernet[6..12].copy_from_slice(&to.eth_dst.0);
+        ethernet[..6].copy_from_slice(&to.0);
+        ethernet[6..12].copy_from_slice(&from.0);
         ethernet[12..].copy_from_slice(if is_v4 { &[0x08, 0x00] } else { &[0x86, 0xdd] });
         if is_v4 {
             let Some(header) = l3.first_chunk_mut() else { return false };
@@ -106,7 +111,6 @@ impl Header {
 mod tests {
     use super::*;
     use crate::frame::{Fragment, TcpFlags};
-    use crate::units::Mac;
 
     #[test]
     fn errors_are_never_about_errors_fragments_or_groups() {

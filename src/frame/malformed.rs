@@ -60,6 +60,10 @@ malformed! {
     EmbeddedHeader => "malformed_embedded_header",
     /// An ARP packet that is not Ethernet and IPv4 (RFC 826).
     Arp => "malformed_arp",
+    /// A message of neighbour discovery that must be ignored (RFC 4861 sections 6.1 and 7.1).
+    Ndp => "malformed_ndp",
+    /// A UDP datagram over IPv6 without a checksum (RFC 8200 section 8.1).
+    UdpUnchecked => "malformed_udp_unchecked",
 }
 
 #[cfg(test)]

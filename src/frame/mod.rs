@@ -15,6 +15,7 @@ mod ipv4;
 mod ipv6;
 mod malformed;
 mod mss;
+mod ndp;
 mod packet;
 mod parse;
 mod rewrite;
@@ -29,6 +30,10 @@ pub use echo_reply::echo_reply;
 pub use icmp_error::{IcmpError, icmp_error};
 pub use malformed::Malformed;
 pub use mss::clamp_mss;
+pub use ndp::{
+    Ndp, SOLICITATION_FRAME_LEN, is_ndp, neighbour_advertisement, neighbour_solicitation, parse_ndp,
+    router_advertisement,
+};
 pub use packet::{Embedded, EmbeddedL4, Fragment, L4, Packet, TcpFlags};
 pub use parse::{ETHERNET_LEN, Parsed, parse, parse_into};
 pub use rewrite::{ChecksumWork, Rewrite, rewrite, set_macs};

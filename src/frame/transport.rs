@@ -48,10 +48,13 @@ fn tcp(l4: &[u8], part: &Part) -> Result<(u16, u16, TcpFlags), Malformed> {
 
 #[inline(always)]
 fn udp(l4: &[u8], part: &Part) -> Result<(u16, u16), Malformed> {
-    let [s0, s1, d0, d1, len0, len1, ..] = *l4.first_chunk::<8>().ok_or(Malformed::UdpHeader)?;
+    let [s0, s1, d0, d1, len0, len1, c0, c1] = *l4.first_chunk::<8>().ok_or(Malformed::UdpHeader)?;
     let len = u32::from(u16::from_be_bytes([len0, len1]));
     if len < 8 || (len > part.l4_len && part.fragment == Fragment::Whole) {
         return Err(Malformed::UdpLength);
+    }
+    if !part.is_v4 && [c0, c1] == [0, 0] {
+        return Err(Malformed::UdpUnchecked);
     }
     Ok((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])))
 }

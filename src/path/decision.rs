@@ -109,7 +109,7 @@ pub(super) enum Stop {
 impl Stop {
     /// An answer for a packet that is larger than `mtu`.
     pub fn too_big(packet: &Packet, mtu: u32) -> Stop {
-        if packet.dont_fragment && packet.src.is_v4() {
+        if packet.dont_fragment {
             let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
             Stop::Error { error: IcmpError::FragmentationNeeded { mtu }, reason: Reason::TooBig }
         } else {

@@ -83,7 +83,7 @@ fn tell<O: Observer>(
     reason: Reason,
 ) -> Verdict {
     let Some(from) = from else { return Verdict::Drop(reason) };
-    if !packet.src.is_v4() || !frame::may_answer_with_error(packet) {
+    if !frame::may_answer_with_error(packet) {
         return Verdict::Drop(reason);
     }
     walk.step(Step::AnswerDue { reason });

@@ -59,6 +59,10 @@ named_enum! {
     Answer {
         /// An ARP reply with the port's own MAC.
         Arp => "arp",
+        /// A neighbour advertisement with the port's own MAC.
+        Neighbour => "neighbour",
+        /// A router advertisement.
+        Router => "router",
         /// An echo reply for the gateway, a reachable inside address or our own server.
         Echo => "echo",
         /// ICMP time exceeded (RFC 1812 section 5.2.7.3).
@@ -113,6 +117,10 @@ named_enum! {
         EmbeddedHeader => "malformed_embedded_header",
         /// An ARP packet that is not Ethernet and IPv4 (RFC 826).
         Arp => "malformed_arp",
+        /// A message of neighbour discovery that must be ignored (RFC 4861 sections 6.1 and 7.1).
+        Ndp => "malformed_ndp",
+        /// A UDP datagram over IPv6 without a checksum (RFC 8200 section 8.1).
+        UdpUnchecked => "malformed_udp_unchecked",
         /// Neither IP nor ARP.
         NotIp => "not_ip",
         /// Loose or strict source routing (RFC 7126 section 4.3 advises against it).
@@ -206,6 +214,8 @@ impl From<Malformed> for Reason {
             Malformed::EmbeddedTruncated => Reason::EmbeddedTruncated,
             Malformed::EmbeddedHeader => Reason::EmbeddedHeader,
             Malformed::Arp => Reason::Arp,
+            Malformed::Ndp => Reason::Ndp,
+            Malformed::UdpUnchecked => Reason::UdpUnchecked,
         }
     }
 }

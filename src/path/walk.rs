@@ -7,7 +7,7 @@ use super::port::{Port, Role, Surroundings};
 use super::recent::Recent;
 use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
-use super::{arp, egress, gateway, ingress, reply};
+use super::{arp, egress, gateway, ingress, ndp, reply};
 use crate::flow::State;
 use crate::frame::{self, ChecksumWork, Fragment, Frame, L4, Packet, Parsed, Rewrite, TcpFlags};
 use crate::naming::View;
@@ -93,6 +93,10 @@ fn ip<O: Observer>(
         ttl: packet.ttl,
         length: packet.ip_len(),
     });
+    if frame::is_ndp(packet) {
+        *verdict = ndp::answer(walk, own, frame, packet);
+        return;
+    }
     if packet.eth_dst != own.mac && own.mac != Mac::ZERO {
         let reason = if packet.eth_dst.is_group() { Reason::Multicast } else { Reason::OtherMac };
         *verdict = Verdict::Drop(reason);

@@ -2,7 +2,8 @@
 
 use sixway::naming::Health;
 use smoltcp::wire::{
-    ArpPacket, EthernetFrame, EthernetProtocol, Icmpv4Packet, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket,
+    ArpPacket, EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet,
+    TcpPacket, UdpPacket,
 };
 
 use crate::packet::Packet;
@@ -197,6 +198,9 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
     if ethernet.ethertype() == EthernetProtocol::Arp {
         return ArpPacket::new_checked(ethernet.payload()).map(|_| ()).map_err(|error| error.to_string());
     }
+    if ethernet.ethertype() == EthernetProtocol::Ipv6 {
+        return verify6(ethernet.payload());
+    }
     let ip = Ipv4Packet::new_checked(ethernet.payload()).map_err(|error| error.to_string())?;
     let (src, dst) = (ip.src_addr().into(), ip.dst_addr().into());
     let l4 = ip.payload();
@@ -205,6 +209,23 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
         IpProtocol::Tcp => TcpPacket::new_checked(l4).map(|tcp| tcp.verify_checksum(&src, &dst)),
         IpProtocol::Udp => UdpPacket::new_checked(l4).map(|udp| udp.checksum() == 0 || udp.verify_checksum(&src, &dst)),
         IpProtocol::Icmp => Icmpv4Packet::new_checked(l4).map(|icmp| icmp.verify_checksum()),
+        _ => Ok(true),
+    };
+    match valid {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("bad transport checksum".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn verify6(packet: &[u8]) -> Result<(), String> {
+    let ip = Ipv6Packet::new_checked(packet).map_err(|error| error.to_string())?;
+    let (src, dst) = (ip.src_addr(), ip.dst_addr());
+    let l4 = ip.payload();
+    let valid = match ip.next_header() {
+        IpProtocol::Tcp => TcpPacket::new_checked(l4).map(|tcp| tcp.verify_checksum(&src.into(), &dst.into())),
+        IpProtocol::Udp => UdpPacket::new_checked(l4).map(|udp| udp.verify_checksum(&src.into(), &dst.into())),
+        IpProtocol::Icmpv6 => Icmpv6Packet::new_checked(l4).map(|icmp| icmp.verify_checksum(&src, &dst)),
         _ => Ok(true),
     };
     match valid {

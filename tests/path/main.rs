@@ -7,6 +7,7 @@ mod fixtures;
 mod generations;
 mod hostile;
 mod packet;
+mod packet6;
 mod restart;
 mod scene;
 mod transparent;
