@@ -7,9 +7,9 @@ use super::observe::{Observer, Step};
 use super::port::Access;
 use super::verdict::Reason;
 use super::walk::{Walk, is_multicast};
-use super::{holder, probe, source};
+use super::{holder, ndp, probe, source};
 use crate::frame::{IcmpError, L4, Packet};
-use crate::naming::flow_hash;
+use crate::naming::{Network, flow_hash};
 use crate::units::{Endpoint, Ip, NetworkId};
 
 /// Decides what becomes of a packet that came from behind an access port.
@@ -21,7 +21,8 @@ pub(super) fn decide<'g, O: Observer>(
 ) -> Result<Plan<'g>, Stop> {
     let own = access.network;
     let network = walk.cx.around.networks.get(own).ok_or(Stop::Drop(Reason::NetworkDenied))?;
-    let (handle, container) = holder::identify(walk, access, packet.eth_src, packet.src).map_err(Stop::Drop)?;
+    let (handle, container) = holder::identify(walk, access, packet.eth_src, packet.src)
+        .map_err(|reason| of_nobody(network, packet, reason))?;
     walk.step(Step::Holder { mac: packet.eth_src, ip: packet.src, network: own });
     if network.gateways.contains(&packet.dst) {
         return Err(to_gateway(packet));
@@ -78,6 +79,13 @@ fn leave<'g, O: Observer>(
     let dst = if flow.src.proto.is_echo() { Endpoint { port: src.port, ..dst } } else { dst };
     walk.step(Step::DestinationBecomes { name: dst });
     Plan { src, dst, error_source: flow.is_error().then_some(src.ip), to }
+}
+
+/// A station has a link-local address whatever it is bound to, and may ask by that whether its router is there.
+#[cold]
+fn of_nobody(network: &Network, packet: &Packet, reason: Reason) -> Stop {
+    let asks = matches!(packet.l4, L4::EchoRequest { .. }) && network.gateways.contains(&packet.dst);
+    if asks && ndp::is_link_local(packet.src) { Stop::Echo } else { Stop::Drop(reason) }
 }
 
 /// The gateway address answers echo, sends probes, and holds nothing else.

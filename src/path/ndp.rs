@@ -110,7 +110,7 @@ fn for_public<O: Observer>(walk: &Walk<'_, '_, O>, own: &Port, frame: &mut Frame
     }
 }
 
-fn is_link_local(ip: Ip) -> bool {
+pub(super) fn is_link_local(ip: Ip) -> bool {
     !ip.is_v4() && ip.bits() >> 118 == 0xfe80 >> 6
 }
 

@@ -29,5 +29,6 @@ mod refusals;
 mod reload;
 mod replays;
 mod replicas;
+mod six;
 mod tenants;
 mod wire;

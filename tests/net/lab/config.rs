@@ -3,14 +3,14 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Member, OWNED, server_ip};
+use super::{Member, OWNED, server_ip, server_ip6};
 
 /// The two tenants.
 pub const NETWORKS: &str = r#"
 [[network]]
 name = "blue"
-prefixes = ["10.0.0.0/8"]
-gateway = "169.254.1.1"
+prefixes = ["10.0.0.0/8", "fd10::/16"]
+gateway = ["169.254.1.1", "fe80::1"]
 outside = true
 
 [[network]]
@@ -30,12 +30,12 @@ pub fn text<'a>(
     members: impl Iterator<Item = &'a Member>,
 ) -> String {
     let dir = dir.display();
-    let ip = server_ip(server);
+    let (ip, six) = (server_ip(server), server_ip6(server));
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     let cores: Vec<usize> = (0..workers).map(|worker| (usize::from(server - 1) + worker) % machine).collect();
     let mut text = format!(
         r#"[server]
-ip = "{ip}"
+ips = ["{ip}", "{six}"]
 ports = "{OWNED}"
 mapping = "mapping.sixway"
 

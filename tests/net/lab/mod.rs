@@ -26,7 +26,7 @@ pub mod way;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -45,6 +45,11 @@ pub const OWNED: &str = "20480-59903";
 /// The ServerIP of `s1` or `s2`.
 pub const fn server_ip(server: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 50, server)
+}
+
+/// Its ServerIP of the other family; kernels have it only where a story says so.
+pub const fn server_ip6(server: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd50, 0, 0, 0, 0, 0, 0, server as u16)
 }
 
 /// A container of the cast.
