@@ -207,9 +207,12 @@ mod tests {
         ethernet.set_src_addr(smoltcp::wire::EthernetAddress(SENDER.0));
         ethernet.set_ethertype(smoltcp::wire::EthernetProtocol::Ipv6);
         let mut ip = Ipv6Packet::new_unchecked(ethernet.payload_mut());
-        (ip.set_version(6), ip.set_next_header(smoltcp::wire::IpProtocol::Icmpv6), ip.set_hop_limit(255)).0;
+        ip.set_version(6);
+        ip.set_next_header(smoltcp::wire::IpProtocol::Icmpv6);
+        ip.set_hop_limit(255);
         ip.set_payload_len(said.buffer_len() as u16);
-        (ip.set_src_addr(octets(src)), ip.set_dst_addr(octets(dst))).0;
+        ip.set_src_addr(octets(src));
+        ip.set_dst_addr(octets(dst));
         let mut message = Icmpv6Packet::new_unchecked(ip.payload_mut());
         said.emit(&octets(src), &octets(dst), &mut message, &smoltcp::phy::ChecksumCapabilities::default());
         (bytes, len)
