@@ -34,7 +34,9 @@ fn clients_that_die_amid_a_whole_mapping_leave_the_former_one() {
     for death in 0..DEATHS {
         let mut client = uploader(&socket);
         let mut pipe = client.stdin.take().expect("piped");
-        let sent = large.len() * (death + 1) / (DEATHS + 1);
+        // By turns within a line, and after a whole one.
+        let within = large.len() * (death + 1) / (DEATHS + 1);
+        let sent = if death % 2 == 0 { within } else { large[..within].rfind('\n').map_or(within, |end| end + 1) };
         pipe.write_all(&large.as_bytes()[..sent]).expect("curl reads");
         // Nobody else's mapping is read meanwhile. This one is of no generation that there will be.
         until("the engine reads it", SOON, || (replaced_by_nobody(&socket) == 503).then_some(()));

@@ -132,7 +132,7 @@ proptest! {
         let rest = &bytes[recovered.good..];
         prop_assert_eq!(recovered.end == End::Clean, rest.iter().all(|&byte| byte == 0));
         let starts = std::iter::once(PREAMBLE).chain(ends.iter().copied());
-        let later = starts.zip(&ends).skip(good + 1).any(|(start, &end)| contains(rest, &whole[start..end]));
+        let later = starts.zip(&ends).skip(good).any(|(start, &end)| contains(rest, &whole[start..end]));
         if later && unharmed >= PREAMBLE {
             prop_assert_eq!(recovered.end, End::Corrupt, "written later, and still there");
         }
