@@ -243,9 +243,9 @@ impl Appliance {
 }
 
 fn more_queues(why: &AttachError, port: &PortConfig) -> String {
-    let queues = match port.queues {
-        1 => "one queue".to_owned(),
-        several => format!("{several} queues: fewer do (ethtool -L)"),
+    let fewer = match port.queues {
+        1 => String::new(),
+        several => format!("; the interface has {several} queues, and one will do (ethtool -L)"),
     };
-    format!("{why}; the interface has {queues}. Raise `spare_queues` of [engine] and start again, or detach others")
+    format!("{why}{fewer}: raise `spare_queues` of [engine] and start again, or detach others")
 }
