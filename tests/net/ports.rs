@@ -86,6 +86,7 @@ fn meets_erin(from: &Namespace) {
 struct Others {
     load: Load,
     before: Way,
+    full: u64,
     mark: u64,
 }
 
@@ -93,17 +94,24 @@ impl Others {
     fn start(lab: &mut Lab) -> Others {
         let load = Load::start(lab.at("carol"), lab.at("web"), (WEB, 7), rate());
         let before = Way::look(lab, "carol");
-        let mark = load.mark();
-        Others { load, before, mark }
+        let (full, mark) = (full(lab), load.mark());
+        Others { load, before, full, mark }
     }
 
     fn lost_nothing(&self, lab: &mut Lab) -> Account {
         let account = self.load.since(self.mark);
-        let overflow = Way::look(lab, "carol").lost_since(&self.before);
+        // While the machine is busy elsewhere, the way from one worker to another runs over like any ring.
+        let overflow = Way::look(lab, "carol").lost_since(&self.before) + full(lab).saturating_sub(self.full);
         println!("the others: {account:?}, {overflow} overflowed");
-        assert!(account.lost <= overflow && account.doubled == 0, "{account:?}, {overflow} overflowed");
+        let drops = [1, 2].map(|server| lab.engine(server).all_drops()).concat();
+        assert!(account.lost <= overflow && account.doubled == 0, "{account:?}, {overflow} overflowed\n{drops}");
         account
     }
+}
+
+/// Packets that engines found no room for in a ring.
+fn full(lab: &mut Lab) -> u64 {
+    [1, 2].map(|server| lab.engine(server).drops(None, "transmit_full")).iter().sum()
 }
 
 /// A plugin attaches a container, which talks and is talked to at once; when it is detached it is silent, and under the same
