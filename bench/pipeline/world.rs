@@ -160,6 +160,7 @@ impl World {
             servers: vec![us],
             owned: OWNED,
             uplink: Some(UPLINK),
+            probed: Arc::default(),
         };
         hold_containers(&names);
         let assembly = Assembly { around, names, writer };

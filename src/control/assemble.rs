@@ -11,9 +11,9 @@ use super::journal::{FileMark, Start};
 use crate::flow::{Geometry, Holding, State};
 use crate::naming::{self, BindingSpec, Located, Names, NamesWriter, Prepared, ReplicaId, View};
 use crate::neighbour::Fib;
-use crate::path::{Access, Port, Role, Surroundings};
+use crate::path::{Access, Port, Probed, Role, Surroundings};
 use crate::table;
-use crate::units::{Mac, NetworkId, PortId, Tick};
+use crate::units::{Endpoint, Mac, NetworkId, PortId, Tick};
 
 /// MTU of a port that neither the configuration nor an interface tells of (IEEE 802.3).
 const DEFAULT_MTU: u32 = 1500;
@@ -63,6 +63,7 @@ impl Assembly {
             servers: config.server.ips.clone(),
             owned: config.server.ports,
             uplink: uplink.and_then(|index| u16::try_from(index).ok()).map(PortId),
+            probed: Arc::new(probed(config, &names)),
         };
         Ok(Assembly { around, names, writer })
     }
@@ -195,6 +196,14 @@ fn clashes(config: &Config, bindings: &[Located<BindingSpec>]) -> Vec<naming::Cl
 fn in_mapping(file: &Path, mistake: naming::Mistake) -> Mistake {
     let at = Position { line: mistake.line as usize, column: mistake.column as usize };
     Mistake { file: file.to_owned(), at: Some(at), message: mistake.message }
+}
+
+/// The names that `[[health]]` is about.
+fn probed(config: &Config, names: &Names) -> Probed {
+    Probed::new(config.health.iter().map(|check| {
+        let end = Endpoint { proto: check.proto, ip: check.ip, port: check.port };
+        Some((names.networks().id(&check.network)?, end))
+    }))
 }
 
 fn role(role: &config::Role, names: &Names) -> Role {

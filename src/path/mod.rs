@@ -23,6 +23,7 @@ mod claims;
 mod decision;
 mod destination;
 mod egress;
+mod hint;
 mod holder;
 mod ingress;
 mod observe;
@@ -38,6 +39,7 @@ mod worker_state;
 
 pub use burst::{BURST, walk_burst};
 pub use claims::claims;
+pub use hint::{Hint, Hints, Probed};
 pub use holder::{hold_pinned, hold_pinned_among};
 pub use observe::{Chosen, Found, Observer, Silent, SourceName, Step};
 pub use port::{Access, Port, Role, Surroundings};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::hint::Probed;
 use crate::naming::{ContainerId, Networks};
 use crate::units::{Ip, Mac, NetworkId, PortId, PortRange};
 
@@ -51,6 +52,8 @@ pub struct Surroundings {
     pub owned: PortRange,
     /// The port towards the underlay, if there is one.
     pub uplink: Option<PortId>,
+    /// What is probed on this server.
+    pub probed: Arc<Probed>,
 }
 
 impl Surroundings {
