@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::config::{self, Config, Mistake, Position};
 use super::journal::{FileMark, Start};
 use crate::flow::{Geometry, Holding, State};
-use crate::naming::{self, BindingSpec, Located, Names, NamesWriter, Prepared, ReplicaId, View};
+use crate::naming::{
+    self, BindingKey, BindingSpec, Health, HealthReport, Located, Names, NamesWriter, Prepared, ReplicaId, View,
+};
 use crate::neighbour::Fib;
 use crate::path::{Access, Port, Probed, Role, Surroundings};
 use crate::table;
@@ -99,6 +101,15 @@ impl Mapping<'_> {
         Ok(Mapping::Journal(path, recovered.take_mapping(base)))
     }
 
+    /// Its bindings, in no particular order.
+    #[must_use]
+    pub fn bindings(&self) -> &[Located<BindingSpec>] {
+        match self {
+            Mapping::File(file) => &file.bindings,
+            Mapping::Journal(_, bindings) => bindings,
+        }
+    }
+
     /// Stages it as the whole mapping.
     ///
     /// # Errors
@@ -110,6 +121,23 @@ impl Mapping<'_> {
                 .prepare_replacement(bindings)
                 .map_err(|clashes| clashes.iter().map(|clash| Mistake::in_file(path, in_words(clash))).collect()),
         }
+    }
+}
+
+/// Makes this all that is known of the health of bindings in force.
+pub fn recall(writer: &mut NamesWriter, mut health: Vec<Located<HealthReport>>) {
+    let names = Arc::clone(writer.names());
+    let known: HashSet<&BindingKey> = health.iter().map(|report| &report.value.binding).collect();
+    let others: Vec<_> = names
+        .view(&table::pin())
+        .known_health()
+        .filter(|note| !known.contains(&note.binding))
+        .map(|note| HealthReport::new(note.binding, Health::Unknown))
+        .collect();
+    health.extend(others.into_iter().map(|value| Located { line: 0, value }));
+    match writer.prepare_with_health(&[], &[], &health) {
+        Ok(prepared) => _ = prepared.commit(),
+        Err(clashes) => clashes.iter().for_each(|clash| tracing::error!("{}", in_words(clash))),
     }
 }
 

@@ -21,7 +21,6 @@ use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings};
 use crate::control::changes::History;
 use crate::control::config::Mistake;
 use crate::control::health::Prober;
-use crate::control::journal::Start;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, StartError, Tables};
 use crate::flow::ECHO_CLAIM_WORDS;
@@ -131,6 +130,8 @@ pub(super) fn appliance(
 ) -> Appliance {
     let Preparation { config, assembly, journal, engine: workers, stages, ports_file, .. } = prepared;
     let history = History::new(tables.names.view(&table::pin()).generation());
+    let known = || tables.names.view(&table::pin()).known_health().collect();
+    let journal = journal.map(|start| start.open(known));
     // What containers should not guess.
     let prober = Prober::new(config.health.clone(), RandomState::new().hash_one(0));
     Appliance {
@@ -145,7 +146,7 @@ pub(super) fn appliance(
         history,
         look_again: Notify::new(),
         prober: Mutex::new(prober),
-        control: Mutex::new(Control { writer: assembly.writer, ports, journal: journal.map(Start::open) }),
+        control: Mutex::new(Control { writer: assembly.writer, ports, journal }),
     }
 }
 

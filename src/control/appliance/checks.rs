@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe;
 
+use super::keeping::Keep;
 use super::{Appliance, PortOnHost};
 use crate::control::changes::{ChangeSet, Wish};
 use crate::control::health::{Check, Outgoing, Place, Subject};
-use crate::control::server::Mapped;
 use crate::engine::{Heard, Word};
 use crate::naming::{HealthReport, Inside, Located, View};
 use crate::path::{Hint, Surroundings};
@@ -112,7 +112,7 @@ impl Appliance {
             told(report.state, &report.binding);
             let report = [Located { line: 1, value: report }];
             let set = ChangeSet::Apply { puts: &[], deletes: &[], health: &report };
-            if self.change(&Wish { set, if_generation: None, force: false }).is_err() {
+            if self.carry_out(&Wish { set, if_generation: None, force: false }, Keep::IfPossible).is_err() {
                 tracing::warn!(binding = %report[0].value.binding, "has left the mapping meanwhile");
             }
         }

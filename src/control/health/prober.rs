@@ -233,7 +233,7 @@ impl Prober {
         }
         let news =
             verdicts.into_values().filter(|(verdict, target)| *verdict != Health::Unknown && *verdict != target.health);
-        news.map(|(state, target)| HealthReport { binding: target.binding.clone(), state }).collect()
+        news.map(|(state, target)| HealthReport { binding: target.binding.clone(), state, own: true }).collect()
     }
 
     /// When to go on, if nothing comes. `None`: nobody is to be probed.
