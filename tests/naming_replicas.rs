@@ -35,7 +35,7 @@ impl World {
 
     /// Somebody says what he knows of the binding of this line.
     fn judge(&mut self, line: &str, state: Health) {
-        let report = HealthReport { binding: parse_key(line).unwrap(), state };
+        let report = HealthReport::new(parse_key(line).unwrap(), state);
         self.writer.prepare_with_health(&[], &[], &[Located { line: 1, value: report }]).unwrap().commit();
     }
 
@@ -201,9 +201,9 @@ fn a_change_of_health_is_a_change_set() {
     world.judge(A, Health::Unhealthy);
     assert_eq!(names.view(&guard).generation(), after.generation(), "it is known already");
 
-    let unheard_of = HealthReport { binding: parse_key(C).unwrap(), state: Health::Unhealthy };
+    let unheard_of = HealthReport::new(parse_key(C).unwrap(), Health::Unhealthy);
     let reports = [
-        Located { line: 1, value: HealthReport { binding: parse_key(B).unwrap(), state: Health::Unhealthy } },
+        Located { line: 1, value: HealthReport::new(parse_key(B).unwrap(), Health::Unhealthy) },
         Located { line: 2, value: unheard_of },
     ];
     let clashes = world.writer.prepare_with_health(&[], &[], &reports).err().unwrap();

@@ -161,6 +161,7 @@ impl World {
             owned: OWNED,
             gateways: Vec::new(),
             uplink: Some(UPLINK),
+            probed: Arc::default(),
         };
         hold_containers(&names);
         let assembly = Assembly { around, names, writer };

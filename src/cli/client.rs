@@ -68,25 +68,31 @@ impl Client {
 
     /// `GET path`: its JSON.
     pub(super) fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.ask(Method::GET, path, None)
+        self.ask(Request::builder().method(Method::GET).uri(path), None)
     }
 
     /// `POST path` with a JSON body: the answer's JSON.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.ask(Method::POST, path, Some(body))
+        self.ask(Request::builder().method(Method::POST).uri(path), Some(body))
+    }
+
+    /// The same, answered as soon as packets see what it changes, and before it is on disk.
+    pub(super) fn post_in_haste(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        let request = Request::builder().method(Method::POST).uri(path).header("prefer", "respond-async");
+        self.ask(request, Some(body))
     }
 
     /// `DELETE path`, which is answered with nothing.
     pub(super) fn delete(&self, path: &str) -> Result<(), ClientError> {
-        self.ask(Method::DELETE, path, None).map(|_| ())
+        self.ask(Request::builder().method(Method::DELETE).uri(path), None).map(|_| ())
     }
 
     /// The answer's JSON; null for none.
-    fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
+    fn ask(&self, request: Builder, body: Option<&Value>) -> Result<Value, ClientError> {
         let body = Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default()));
         self.run(async {
             let answer = async {
-                let response = self.request(Request::builder().method(method).uri(path), body).await?;
+                let response = self.request(request, body).await?;
                 let body = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
                 if body.is_empty() {
                     return Ok(Value::Null);

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use super::config::{self, Config, Mistake, Position};
 use super::journal::{FileMark, Start};
 use crate::flow::{Geometry, Holding, State};
-use crate::naming::{self, BindingSpec, Located, Names, NamesWriter, Prepared, ReplicaId, View};
+use crate::naming::{
+    self, BindingKey, BindingSpec, Health, HealthReport, Located, Names, NamesWriter, Prepared, ReplicaId, View,
+};
 use crate::neighbour::Fib;
-use crate::path::{Access, Port, Role, Surroundings};
+use crate::path::{Access, Port, Probed, Role, Surroundings};
 use crate::table;
-use crate::units::{Mac, NetworkId, PortId, Tick};
+use crate::units::{Endpoint, Mac, NetworkId, PortId, Tick};
 
 /// MTU of a port that neither the configuration nor an interface tells of (IEEE 802.3).
 const DEFAULT_MTU: u32 = 1500;
@@ -64,6 +66,7 @@ impl Assembly {
             owned: config.server.ports,
             gateways: config.server.gateways.clone(),
             uplink: uplink.and_then(|index| u16::try_from(index).ok()).map(PortId),
+            probed: Arc::new(probed(config, &names)),
         };
         Ok(Assembly { around, names, writer })
     }
@@ -99,6 +102,15 @@ impl Mapping<'_> {
         Ok(Mapping::Journal(path, recovered.take_mapping(base)))
     }
 
+    /// Its bindings, in no particular order.
+    #[must_use]
+    pub fn bindings(&self) -> &[Located<BindingSpec>] {
+        match self {
+            Mapping::File(file) => &file.bindings,
+            Mapping::Journal(_, bindings) => bindings,
+        }
+    }
+
     /// Stages it as the whole mapping.
     ///
     /// # Errors
@@ -110,6 +122,23 @@ impl Mapping<'_> {
                 .prepare_replacement(bindings)
                 .map_err(|clashes| clashes.iter().map(|clash| Mistake::in_file(path, in_words(clash))).collect()),
         }
+    }
+}
+
+/// Makes this all that is known of the health of bindings in force.
+pub fn recall(writer: &mut NamesWriter, mut health: Vec<Located<HealthReport>>) {
+    let names = Arc::clone(writer.names());
+    let known: HashSet<&BindingKey> = health.iter().map(|report| &report.value.binding).collect();
+    let others: Vec<_> = names
+        .view(&table::pin())
+        .known_health()
+        .filter(|note| !known.contains(&note.binding))
+        .map(|note| HealthReport::new(note.binding, Health::Unknown))
+        .collect();
+    health.extend(others.into_iter().map(|value| Located { line: 0, value }));
+    match writer.prepare_with_health(&[], &[], &health) {
+        Ok(prepared) => _ = prepared.commit(),
+        Err(clashes) => clashes.iter().for_each(|clash| tracing::error!("{}", in_words(clash))),
     }
 }
 
@@ -196,6 +225,14 @@ fn clashes(config: &Config, bindings: &[Located<BindingSpec>]) -> Vec<naming::Cl
 fn in_mapping(file: &Path, mistake: naming::Mistake) -> Mistake {
     let at = Position { line: mistake.line as usize, column: mistake.column as usize };
     Mistake { file: file.to_owned(), at: Some(at), message: mistake.message }
+}
+
+/// The names that `[[health]]` is about.
+fn probed(config: &Config, names: &Names) -> Probed {
+    Probed::new(config.health.iter().map(|check| {
+        let end = Endpoint { proto: check.proto, ip: check.ip, port: check.port };
+        Some((names.networks().id(&check.network)?, end))
+    }))
 }
 
 fn role(role: &config::Role, names: &Names) -> Role {

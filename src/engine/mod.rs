@@ -49,7 +49,7 @@ mod worker;
 pub use config::{AttachError, EngineConfig, Poll, PortConfig, Resolve, StartError};
 pub use counters::{Counters, PortCounters, QueueCounters, WorkerCounters};
 pub use draft::fits;
-pub use heard::Heard;
+pub use heard::{Heard, Word};
 pub use live::Withdrawn;
 pub use memory::Memory;
 pub use start::{BoundQueue, Engine, Stopped};

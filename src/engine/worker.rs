@@ -175,6 +175,7 @@ impl Worker {
         let mut segments = mem::take(&mut self.scratch.burst);
         let bytes = segments.iter().map(|segment| u64::from(segment.len)).sum();
         let packets = self.scratch.fates.walk(cx, &mut self.local, &self.umem, port, &mut segments);
+        self.mouth.hint(self.local.hints.take());
 
         self.queues[at].cells.rx_packets.add(packets as u64);
         self.queues[at].cells.rx_bytes.add(bytes);

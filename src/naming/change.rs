@@ -45,12 +45,6 @@ impl Change {
     pub fn is_of_mapping(&self) -> bool {
         self.added + self.replaced + self.removed > 0
     }
-
-    /// True if it says something of health, and the mapping is as before.
-    #[must_use]
-    pub fn is_of_health_alone(&self) -> bool {
-        self.health > 0 && !self.is_of_mapping()
-    }
 }
 
 /// Wire names of one of our own ServerIPs that have another inside owner than before.

@@ -29,7 +29,7 @@ mod writer;
 
 pub use change::{Change, Clash, Located, OwnerChange, Rule, Wanted};
 pub use hash::flow_hash;
-pub use health::{Health, HealthReport};
+pub use health::{Health, HealthNote, HealthReport};
 pub use lead::Lead;
 pub use live::Names;
 pub use mapping::{Mistake, Words, locate, parse_binding, parse_key, parse_mapping, read_mapping};

@@ -6,7 +6,7 @@ use crate::table::{self, Guard, Handle};
 use crate::units::Endpoint;
 
 use super::change::{Change, Located};
-use super::health::HealthReport;
+use super::health::{Health, HealthNote, HealthReport};
 use super::owners;
 use super::record::Container;
 use super::spec::{BindingSpec, Protocol};
@@ -98,8 +98,29 @@ impl<'w> Prepared<'w> {
 
     /// What is known of bindings from now on, other than before.
     #[must_use]
-    pub fn health(&self) -> &[HealthReport] {
-        self.staged.as_ref().map_or(&[], |staged| &staged.health)
+    pub fn health(&self) -> Vec<HealthReport> {
+        self.staged.iter().flat_map(|staged| &staged.health).map(|judged| judged.report.clone()).collect()
+    }
+
+    /// The same for those who keep it, and what is not known any more since its binding is gone or moved: that first.
+    #[must_use]
+    pub fn health_notes(&self) -> Vec<HealthNote> {
+        let Some(staged) = &self.staged else { return Vec::new() };
+        let guard = table::pin();
+        let view = self.writer.names.view(&guard);
+        let forgotten = staged.forgotten.iter().filter_map(|&handle| {
+            let binding = view.binding(handle)?;
+            let spec = view.spec(binding)?;
+            let (server, before) = (spec.server_ip, binding.health());
+            Some(HealthNote { state: Health::Unknown, before, server, binding: spec.exact_key() })
+        });
+        let judged = staged.health.iter().map(|judged| HealthNote {
+            state: judged.report.state,
+            before: judged.before,
+            server: judged.server,
+            binding: judged.report.binding.clone(),
+        });
+        forgotten.chain(judged).collect()
     }
 
     /// Makes it visible to packets, whole.

@@ -10,7 +10,7 @@ use crate::units::{Ip, Mac, NetworkId, PortRange};
 
 use super::change::{Clash, Located, Rule, Wanted};
 use super::hash::{inside_hash, ip_hash, mix, pair_hash, text_hash, wire_hash};
-use super::health::{Health, HealthReport};
+use super::health::{Health, Judged};
 use super::live::Names;
 use super::placed::Placed;
 use super::record::{
@@ -44,7 +44,9 @@ pub(super) struct Staged {
     /// Positions of the puts that are new, or in the place of another.
     pub(super) put: Vec<u32>,
     /// What is known of bindings from now on.
-    pub(super) health: Vec<HealthReport>,
+    pub(super) health: Vec<Judged>,
+    /// Bindings that are gone, or moved, of which something was known.
+    pub(super) forgotten: Vec<Handle>,
     /// Replicas that have left their service.
     pub(super) replicas_gone: Vec<ReplicaId>,
     /// References counted so far, to be taken back if nothing comes of it.
@@ -144,6 +146,7 @@ impl<'w> Staging<'w> {
         for key in keys {
             match self.find_key(&key.value) {
                 Ok(handle) => {
+                    self.forget(handle);
                     self.retire(handle);
                     self.staged.gone.push(handle);
                     self.staged.removed += 1;
@@ -182,6 +185,9 @@ impl<'w> Staging<'w> {
                 self.place(handle, put);
             } else {
                 draft.health = self.health_where_it_is(handle, spec);
+                if draft.health == Health::Unknown {
+                    self.forget(handle);
+                }
                 self.retire(handle);
                 self.drafts.push(draft);
                 self.staged.gone.push(handle);
@@ -201,7 +207,10 @@ impl<'w> Staging<'w> {
             .filter(|&handle| self.put_of(handle).is_none())
             .collect();
         self.staged.removed += others.len();
-        others.iter().for_each(|&handle| self.retire(handle));
+        others.iter().for_each(|&handle| {
+            self.forget(handle);
+            self.retire(handle);
+        });
         self.staged.gone.extend(others);
     }
 

@@ -7,7 +7,7 @@ use super::observe::{Observer, Step};
 use super::port::Access;
 use super::verdict::Reason;
 use super::walk::{Walk, is_multicast};
-use super::{holder, ndp, probe, source};
+use super::{hint, holder, ndp, probe, source};
 use crate::frame::{IcmpError, L4, Packet};
 use crate::naming::{Network, flow_hash};
 use crate::units::{Endpoint, Ip, NetworkId};
@@ -45,6 +45,9 @@ pub(super) fn decide<'g, O: Observer>(
     }
     let destination = destination::find(walk, own, network, (handle, container), &flow)?;
     let source = source::name(walk, own, (handle, container), &flow, &destination)?;
+    if hint::refuses(packet) && !source.binding.is_block() {
+        hint::note(walk, source.binding, flow.src, packet.eth_src);
+    }
     match destination {
         Destination::Bound(to) | Destination::Published(to) => {
             let server = to.at.server;

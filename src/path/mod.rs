@@ -26,6 +26,7 @@ mod decision;
 mod destination;
 mod egress;
 mod gateway;
+mod hint;
 mod holder;
 mod ingress;
 mod ndp;
@@ -42,6 +43,7 @@ mod worker_state;
 
 pub use burst::{BURST, walk_burst};
 pub use claims::claims;
+pub use hint::{Hint, Hints, Probed};
 pub use holder::{hold_pinned, hold_pinned_among};
 pub use ndp::link_local;
 pub use observe::{Chosen, Found, Observer, Silent, SourceName, Step};

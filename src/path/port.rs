@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::hint::Probed;
 use crate::naming::{ContainerId, Networks};
 use crate::units::{Ip, Mac, NetworkId, PortId, PortRange};
 
@@ -53,6 +54,8 @@ pub struct Surroundings {
     pub gateways: Vec<Ip>,
     /// The port towards the underlay, if there is one.
     pub uplink: Option<PortId>,
+    /// What is probed on this server.
+    pub probed: Arc<Probed>,
 }
 
 impl Surroundings {

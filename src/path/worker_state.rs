@@ -1,8 +1,9 @@
-//! What one worker keeps for itself between packets: IPv4 identifications, answer budgets, a count. No other thread sees
-//! it.
+//! What one worker keeps for itself between packets: IPv4 identifications, answer budgets, a count, hints. No other thread
+//! sees it.
 
 use std::cell::Cell;
 
+use super::hint::Hints;
 use crate::units::{Ip, PortId, Proto, Tick};
 
 /// Counters that the identifications are drawn from, hashed by (ServerIP, peer, proto). The kernel does the same with
@@ -21,6 +22,8 @@ pub struct WorkerState {
     span: u32,
     budgets: Vec<Budget>,
     unkept: Cell<u64>,
+    /// For those who probe.
+    pub hints: Hints,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +39,14 @@ impl WorkerState {
         let budget = Budget { tokens: ANSWERS_PER_SECOND, refilled: Tick(0) };
         let span = 65536 / u32::from(workers.max(1));
         let first = (u32::from(index) * span) as u16;
-        WorkerState { idents: Box::new([0; IDENTS]), first, span, budgets: vec![budget; ports], unkept: Cell::new(0) }
+        WorkerState {
+            idents: Box::new([0; IDENTS]),
+            first,
+            span,
+            budgets: vec![budget; ports],
+            unkept: Cell::new(0),
+            hints: Hints::default(),
+        }
     }
 
     /// The next IPv4 identification between these two (RFC 6864 section 4.3: unique per source, destination and

@@ -1,7 +1,7 @@
 //! Identifiers and clocks.
 
 /// Index of a port (an interface under the engine) in the engine's port table.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct PortId(pub u16);
 
 /// Index of a receive/transmit queue of an interface.

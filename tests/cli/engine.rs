@@ -7,9 +7,10 @@ use crate::support::Directory;
 use serde_json::{Map, Value, json};
 use sixway::control::changes::{History, Refused, Wish, carry_out};
 use sixway::control::config::{Control, read_live_port};
+use sixway::control::health::Tally;
 use sixway::control::server::{
-    AffinityReport, ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed, PortReport, Ports, Problem,
-    Quarantined, Status, Traffic, WorkerReport, serve,
+    AffinityReport, ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed, PortReport, Ports, Probe,
+    Probing, Problem, Quarantined, Status, Traffic, WorkerReport, serve,
 };
 use sixway::naming::{Change, Names, NamesWriter, Network, Networks};
 use sixway::table;
@@ -66,6 +67,17 @@ impl Ports for Engine {
 }
 
 impl Observed for Engine {
+    /// Every service of this server is probed.
+    fn probing(&self) -> Probing {
+        let tally = Tally { sent: 1204, good: 1200, bad: 1, refused: 2, hints: 3 };
+        let probe = Probe { proto: "tcp".into(), kind: "http".into(), tally };
+        let guard = table::pin();
+        let view = self.names.view(&guard);
+        let services = view.local_bindings().filter(|binding| !binding.is_block());
+        let by_binding = services.map(|binding| (view.identity(binding), vec![probe.clone()])).collect();
+        Probing { totals: tally, by_binding }
+    }
+
     fn status(&self) -> Status {
         let quarantine = vec![Quarantined {
             proto: "tcp".into(),

@@ -146,6 +146,98 @@ fn changes_are_watched() {
     });
 }
 
+/// What is known is listed with what probes say, people say more, and a file, or the standard input as it comes, says it of many.
+#[test]
+fn health_is_listed_said_and_passed_on() {
+    const OWN: &str = "blue tcp - 192.168.50.1:20482 02:42:0a:01:00:02 10.1.0.2:80";
+    const WEB_KEY: &str = "blue tcp 02:42:0a:02:00:02 10.2.0.2:80";
+    const OWN_KEY: &str = "blue tcp 02:42:0a:01:00:02 10.1.0.2:80";
+    with_engine("map-health", |socket| {
+        assert_eq!(done(socket, "health list"), "nothing is known, and nothing is probed\n");
+        done(socket, &format!("add {WEB}"));
+        done(socket, &format!("add {OWN}"));
+        assert_eq!(done(socket, &format!("health set {WEB_KEY} unhealthy")), "generation 5: told\n");
+        assert_eq!(done(socket, &format!("health set {WEB_KEY} unhealthy")), "generation 5: known already\n");
+        assert_eq!(done(socket, &format!("health set {OWN_KEY} healthy")), "generation 6: told\n");
+        let mut table: Vec<String> = done(socket, "health list").lines().map(str::to_owned).collect();
+        table[1..].sort();
+        assert_eq!(
+            table,
+            [
+                "binding                                 state      probes        good   bad  refused  hints",
+                "blue tcp 02:42:0a:01:00:02 10.1.0.2:80  healthy    http for tcp  1,200  1    2        3",
+                "blue tcp 02:42:0a:02:00:02 10.2.0.2:80  unhealthy  elsewhere",
+            ]
+        );
+        let listed = done(socket, "health list --json");
+        assert!(listed.contains(r#""probes":[{"proto":"tcp","kind":"http","sent":1204,"#), "{listed}");
+
+        let wrong = map(socket, "health set blue tcp - 10.9.9.9:80 healthy");
+        assert_eq!(wrong.code, 1);
+        assert!(wrong.stderr.contains("blue tcp - 10.9.9.9:80: no such binding"), "{}", wrong.stderr);
+        assert_eq!(map(socket, &format!("health set {WEB_KEY} ill")).code, 2);
+
+        // What was listed is said again; the other lines of a watch say nothing of health.
+        let directory = Directory::new("map-health-file");
+        let file = directory.write("listed", &format!("{{\"generation\":2}}\n{listed}"));
+        done(socket, &format!("health set {OWN_KEY} unknown"));
+        assert_eq!(done(socket, &format!("health apply {file}")), "generation 8: told\n");
+        let nobody =
+            listed.replace("10.2.0.2", "10.9.9.9").replace("unhealthy", "unknown").replace("healthy", "unhealthy");
+        let refused = map(socket, &format!("health apply {}", directory.write("nobody", &nobody)));
+        assert_eq!(refused.code, 1);
+        assert!(refused.stderr.contains("10.9.9.9:80: there is no such binding"), "{}", refused.stderr);
+        let listed = done(socket, "health list");
+        assert!(listed.contains("10.1.0.2:80  unhealthy"), "the others are said all the same: {listed}");
+        let garbage = map(socket, &format!("health apply {}", directory.write("garbage", "healthy\n")));
+        assert!((garbage.code, garbage.stderr.contains("no event and no report")) == (1, true), "{}", garbage.stderr);
+    });
+}
+
+/// One engine's own containers, as they are and as they change, passed on to another that learns of one of them later.
+#[test]
+fn what_a_server_finds_out_is_watched_and_applied() {
+    const OWN: &str = "blue tcp - 192.168.50.1:20482 02:42:0a:01:00:02 10.1.0.2:80";
+    const LATER: &str = "blue tcp - 192.168.50.1:20483 02:42:0a:01:00:03 10.1.0.3:80";
+    let key = |line: &str| {
+        line.split_whitespace()
+            .enumerate()
+            .filter(|(n, _)| ![2, 3].contains(n))
+            .map(|(_, word)| word.to_owned() + " ")
+            .collect::<String>()
+    };
+    with_engine("map-relay-from", |from| {
+        with_engine("map-relay-to", |to| {
+            for line in [OWN, LATER, WEB] {
+                done(from, &format!("add {line}"));
+            }
+            done(to, &format!("add {OWN}"));
+            done(to, &format!("add {WEB}"));
+            done(from, &format!("health set {} unhealthy", key(OWN)));
+            let sixway = env!("CARGO_BIN_EXE_sixway");
+            let pipe = format!(
+                "{sixway} map watch --health --json --socket {from} | {sixway} map health apply --socket {to} -"
+            );
+            let mut relay =
+                Command::new("sh").args(["-c", &pipe]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+            let mut lines = BufReader::new(relay.stdout.take().unwrap()).lines().map(Result::unwrap);
+            assert_eq!(lines.next().unwrap(), "generation 5: told", "what was known before");
+            // Another server's container, of which this one only heard: not its business.
+            done(from, &format!("health set {} unhealthy", "blue tcp 02:42:0a:02:00:02 10.2.0.2:80"));
+            done(from, &format!("health set {} unhealthy", key(LATER)));
+            done(from, &format!("health set {} healthy", key(OWN)));
+            assert_eq!(lines.next().unwrap(), "generation 6: told", "beside one that is not known there");
+            done(to, &format!("add {LATER}"));
+            assert_eq!(lines.next().unwrap(), "generation 8: told", "as soon as it is");
+            let listed = done(to, "health list");
+            assert!(listed.contains("10.1.0.3:80  unhealthy") && listed.contains("10.1.0.2:80  healthy"), "{listed}");
+            assert_eq!(listed.lines().count(), 3, "{listed}");
+            relay.kill().unwrap();
+            relay.wait().unwrap();
+        });
+    });
+}
+
 #[test]
 fn without_an_engine_the_answer_is_no() {
     let directory = Directory::new("map-none");

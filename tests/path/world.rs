@@ -86,7 +86,7 @@ impl World {
 
     /// Somebody says what he knows of the binding of this line.
     pub fn judge(&mut self, line: &str, state: Health) {
-        let report = HealthReport { binding: parse_key(line).unwrap(), state };
+        let report = HealthReport::new(parse_key(line).unwrap(), state);
         let prepared = self.assembly.writer.prepare_with_health(&[], &[], &[Located { line: 1, value: report }]);
         prepared.unwrap_or_else(|errors| panic!("{errors:?}")).commit();
     }

@@ -30,6 +30,6 @@ fn carry_out(client: &Client, mut set: Value, condition: &Condition, output: &mu
     Ok(())
 }
 
-fn shown(line: &str, mistakes: &[Mistake]) -> Failure {
+pub(super) fn shown(line: &str, mistakes: &[Mistake]) -> Failure {
     Failure::Mistakes(mistakes.iter().map(|mistake| mistake.render("the arguments", line.as_bytes())).collect())
 }

@@ -37,7 +37,7 @@ pub(super) fn all(client: &Client) -> Result<(Vec<BindingSpec>, u64), ClientErro
 }
 
 /// Calls `take` with every line of an answer, and returns the generation in its head.
-fn each(
+pub(super) fn each(
     client: &Client,
     path: &str,
     mut take: impl FnMut(&[u8]) -> Result<(), ClientError>,

@@ -3,6 +3,7 @@
 mod apply;
 mod change;
 mod file;
+mod health;
 mod list;
 mod watch;
 
@@ -17,7 +18,7 @@ use super::client::{Client, ClientError};
 use super::output::{Output, complain};
 use super::table::thousands;
 use crate::control::server::{Changed, Fault, Problem};
-use crate::naming::{BindingKey, BindingSpec};
+use crate::naming::{BindingKey, BindingSpec, Health};
 
 #[derive(Args, Debug)]
 pub struct Map {
@@ -41,6 +42,11 @@ pub enum MapCommand {
     Load(Load),
     /// Print changes as they are made
     Watch(Watch),
+    /// Which containers answer: list it, say it, or pass on what another server has found out
+    Health {
+        #[command(subcommand)]
+        command: HealthCommand,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -111,6 +117,34 @@ pub struct Watch {
     /// From what came after this generation; without, from now on
     #[arg(long, value_name = "N")]
     pub generation: Option<u64>,
+    /// Only what the server finds out of its own containers' health, beginning with what it knows: for `health apply`
+    #[arg(long)]
+    pub health: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum HealthCommand {
+    /// Print what is known of bindings, and what probes say
+    List,
+    /// Say that a container answers, or that it does not
+    Set(SetHealth),
+    /// Say what a file says, or the standard input as it comes: lines of `map watch --health --json` or `health list --json`
+    Apply(ApplyHealth),
+}
+
+#[derive(Args, Debug)]
+pub struct SetHealth {
+    /// What names the binding: net proto mac ip:port [id=WORD], or its whole line
+    #[arg(required = true, value_name = "KEY")]
+    pub key: Vec<String>,
+    #[arg(required = true, value_name = "healthy|unhealthy|unknown", value_parser = health::state)]
+    pub state: Health,
+}
+
+#[derive(Args, Debug)]
+pub struct ApplyHealth {
+    /// The file; - for the standard input
+    pub file: PathBuf,
 }
 
 /// Why a command came to no good end. It has been told if nothing is in here.
@@ -135,6 +169,7 @@ pub(super) fn run(map: &Map, output: &mut Output) -> Exit {
         MapCommand::Apply(apply) => apply::run(&client, apply, output),
         MapCommand::Load(load) => file::load(&client, load, output),
         MapCommand::Watch(watch) => watch::run(&client, watch, output),
+        MapCommand::Health { command } => health::run(&client, command, output),
     };
     match done {
         Ok(()) => Exit::Done,

@@ -1,6 +1,8 @@
 //! From a configuration to packets.
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -18,7 +20,7 @@ use crate::afxdp::program::AttachError;
 use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings};
 use crate::control::changes::History;
 use crate::control::config::Mistake;
-use crate::control::journal::Start;
+use crate::control::health::Prober;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, StartError, Tables};
 use crate::flow::ECHO_CLAIM_WORDS;
@@ -128,6 +130,10 @@ pub(super) fn appliance(
 ) -> Appliance {
     let Preparation { config, assembly, journal, engine: workers, stages, ports_file, .. } = prepared;
     let history = History::new(tables.names.view(&table::pin()).generation());
+    let known = || tables.names.view(&table::pin()).known_health().collect();
+    let journal = journal.map(|start| start.open(known));
+    // What containers should not guess.
+    let prober = Prober::new(config.health.clone(), RandomState::new().hash_one(0));
     Appliance {
         config,
         tables,
@@ -138,8 +144,9 @@ pub(super) fn appliance(
         ports_file,
         succession: Mutex::new(succession),
         history,
-        port_down: Notify::new(),
-        control: Mutex::new(Control { writer: assembly.writer, ports, journal: journal.map(Start::open) }),
+        look_again: Notify::new(),
+        prober: Mutex::new(prober),
+        control: Mutex::new(Control { writer: assembly.writer, ports, journal }),
     }
 }
 

@@ -1,9 +1,7 @@
 //! Health checks at work: between the prober, the workers and the mapping.
 
 use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
 use std::future;
-use std::hash::BuildHasher;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
@@ -12,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe;
 
+use super::keeping::Keep;
 use super::{Appliance, PortOnHost};
 use crate::control::changes::{ChangeSet, Wish};
-use crate::control::health::{Check, Outgoing, Place, Prober, Subject};
-use crate::control::server::Mapped;
-use crate::engine::Heard;
+use crate::control::health::{Check, Outgoing, Place, Subject};
+use crate::engine::{Heard, Word};
 use crate::naming::{HealthReport, Inside, Located, View};
-use crate::path::Surroundings;
+use crate::path::{Hint, Surroundings};
 use crate::table;
 use crate::units::{Endpoint, Mac, PortId};
 
@@ -34,12 +32,12 @@ impl Appliance {
             return future::pending().await;
         }
         let began = Instant::now();
-        let mut prober = Prober::new(self.config.health.clone(), RandomState::new().hash_one(0));
         let mut ear: Option<(Arc<Heard>, pipe::Receiver)> = None;
         loop {
             // While another engine tries to take over, there may be none for a moment.
             let heard = self.engine.load().heard().cloned();
-            let next = self.check(&mut prober, began.elapsed().as_millis() as u64);
+            let now = || began.elapsed().as_millis() as u64;
+            let next = self.check(now());
             let until = tokio::time::sleep_until((began + Duration::from_millis(next)).into());
             let Some(heard) = heard else {
                 until.await;
@@ -52,13 +50,13 @@ impl Appliance {
             }
             let Some((_, woken)) = &ear else { continue };
             heard.going_to_sleep();
-            if !heard.take(|port, frame| prober.receive(port, frame)) {
+            if !self.listen(&heard, now()) {
                 tokio::select! {
                     ready = woken.readable() => {
                         ready?;
                         while woken.try_read(&mut [0; size_of::<u64>()]).is_ok() {}
                     }
-                    () = self.port_down.notified() => {}
+                    () = self.look_again.notified() => {}
                     () = until => {}
                 }
             }
@@ -67,11 +65,12 @@ impl Appliance {
     }
 
     /// One turn: who is there, what has come in, what is to be sent, and what is known by now. When the next is due.
-    fn check(&self, prober: &mut Prober, now: u64) -> u64 {
+    fn check(&self, now: u64) -> u64 {
         let engine = self.engine.load();
         if let Some(heard) = engine.heard() {
-            heard.take(|port, frame| prober.receive(port, frame));
+            self.listen(heard, now);
         }
+        let mut prober = self.prober();
         let reports = {
             let guard = table::pin();
             let (names, around) = (self.tables.names.view(&guard), self.tables.around.load(&guard));
@@ -89,10 +88,21 @@ impl Appliance {
             }
             reports
         };
+        let next = prober.next_at(now).unwrap_or(u64::MAX).clamp(now + 1, now + LOOK_EVERY_MS);
+        drop(prober);
         if !reports.is_empty() {
             self.report(reports);
         }
-        prober.next_at(now).unwrap_or(u64::MAX).clamp(now + 1, now + LOOK_EVERY_MS)
+        next
+    }
+
+    /// Takes what workers have heard. False if that is nothing.
+    fn listen(&self, heard: &Heard, now: u64) -> bool {
+        let mut prober = self.prober();
+        heard.take(|word| match word {
+            Word::Answer(port, frame) => prober.receive(port, frame),
+            Word::Hint(Hint { check, port, mac }) => prober.hint(usize::from(check), Place { port, mac }, now),
+        })
     }
 
     /// Tells packets, and whoever watches, what is known of the health of replicas.
@@ -102,7 +112,7 @@ impl Appliance {
             told(report.state, &report.binding);
             let report = [Located { line: 1, value: report }];
             let set = ChangeSet::Apply { puts: &[], deletes: &[], health: &report };
-            if self.change(&Wish { set, if_generation: None, force: false }).is_err() {
+            if self.carry_out(&Wish { set, if_generation: None, force: false }, Keep::IfPossible).is_err() {
                 tracing::warn!(binding = %report[0].value.binding, "has left the mapping meanwhile");
             }
         }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::preparation::Preparation;
 use super::{Appliance, BootError, Control};
-use crate::control::assemble::{Assembly, Interface, Mapping, MappingFile};
+use crate::control::assemble::{Assembly, Interface, Mapping, MappingFile, recall};
 use crate::control::changes::{Refused, commit_noted};
 use crate::control::config::Config;
 use crate::control::journal::undo::Undo;
 use crate::control::journal::{self, Closed, Failed, Journal, News, Start, read_start, record};
-use crate::naming::{Change, Prepared};
+use crate::naming::{Change, NamesWriter, Prepared};
 use crate::table;
 
 /// Places of the table that are listed before others have their turn on the control thread.
@@ -26,7 +26,9 @@ pub(super) fn assemble(
     interface: impl Fn(&str) -> Option<Interface>,
 ) -> Result<(Assembly, Option<Start>), BootError> {
     let (mapping, start) = read(config)?;
-    Ok((Assembly::of(config, &mapping, interface).map_err(BootError::Mapping)?, start))
+    let mut assembly = Assembly::of(config, &mapping, interface).map_err(BootError::Mapping)?;
+    remember(&mut assembly.writer, &mapping, start.as_ref());
+    Ok((assembly, start))
 }
 
 fn read(config: &Config) -> Result<(Mapping<'_>, Option<Start>), BootError> {
@@ -49,23 +51,46 @@ pub(super) fn catch_up(prepared: &mut Preparation) -> Result<bool, BootError> {
     }
     let (mapping, start) = read(config)?;
     mapping.prepare(&mut assembly.writer).map_err(BootError::Mapping)?.commit();
+    remember(&mut assembly.writer, &mapping, start.as_ref());
     *journal = start;
     Ok(true)
+}
+
+/// What the former engine knew of the health of bindings is believed until somebody says otherwise.
+fn remember(writer: &mut NamesWriter, mapping: &Mapping<'_>, start: Option<&Start>) {
+    if let Some(start) = start {
+        recall(writer, start.health_of(mapping.bindings()));
+    }
+}
+
+/// Whether a change set may be in force without being kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Keep {
+    /// No: it is refused then.
+    Must,
+    /// What this engine has found out itself, and will again.
+    IfPossible,
 }
 
 /// Commits a change set and puts it on its way to the disk. There is room for it, or it is refused.
 pub(super) fn keep(
     journal: Option<&mut Journal>,
     prepared: Prepared<'_>,
+    keep: Keep,
     commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
 ) -> Result<Change, Refused> {
-    // What is known of health is found out anew by every engine.
-    let changes_mapping = prepared.change().is_of_mapping();
-    let Some(journal) = journal.filter(|_| changes_mapping) else { return commit(prepared).map_err(Refused::Host) };
+    let Some(journal) = journal else { return commit(prepared).map_err(Refused::Host) };
     let text = journal::record_of(&prepared);
-    let room = journal.reserve(&text).map_err(Refused::NotKept)?;
+    let room = match journal.reserve(&text) {
+        Ok(room) => room,
+        Err(why) if keep == Keep::IfPossible => {
+            tracing::warn!("in force, but not kept: {why}");
+            return commit(prepared).map_err(Refused::Host);
+        }
+        Err(why) => return Err(Refused::NotKept(why)),
+    };
     let change = commit(prepared).map_err(Refused::Host)?;
-    journal.append(room, text, change.generation);
+    journal.append(room, text, change.generation, change.is_of_mapping());
     Ok(change)
 }
 
@@ -146,7 +171,9 @@ impl Appliance {
                 let guard = table::pin();
                 let view = self.tables.names.view(&guard);
                 let (bindings, next) = view.some_bindings(place, AT_A_TIME);
-                journal.piece(record::listed(bindings.filter_map(|binding| view.spec(binding))));
+                journal.piece(record::listed(
+                    bindings.filter_map(|binding| Some((view.spec(binding)?, binding.health()))),
+                ));
                 *listing = match next {
                     Some(next) => Listing::At(next),
                     None => {
@@ -169,19 +196,22 @@ impl Appliance {
 
     /// The disk has failed: the mapping becomes again what is on it.
     fn take_back(&self, control: &mut Control, failed: Failed) {
-        let Undo { puts, deletes } = Undo::of(failed.texts());
-        let (sets, bindings) = (failed.texts().count(), puts.len() + deletes.len());
+        let Undo { puts, deletes, health } = Undo::of(failed.texts());
+        let (sets, bindings) = (failed.texts().count(), puts.len() + deletes.len() + health.len());
         tracing::error!(sets, bindings, "change sets are taken back: {}", failed.why());
         let Control { writer, ports, .. } = control;
         // Names go back to those who had them until a moment ago: they need no rest.
-        let outcome = writer.prepare(&puts, &deletes).map_err(Refused::Clashes).and_then(|prepared| {
-            let commit =
-                |prepared: Prepared<'_>| self.put_in_force(prepared, ports, true, &mut None).map_err(Refused::Host);
-            commit_noted(prepared, &self.history, commit)
-        });
+        let outcome =
+            writer.prepare_with_health(&puts, &deletes, &health).map_err(Refused::Clashes).and_then(|prepared| {
+                let commit =
+                    |prepared: Prepared<'_>| self.put_in_force(prepared, ports, true, &mut None).map_err(Refused::Host);
+                commit_noted(prepared, &self.history, commit)
+            });
         if let Err(why) = outcome {
             tracing::error!("change sets that are not on disk stay in force: {why}");
         }
         failed.answer();
+        // What this engine has found out itself stays true.
+        self.look_again.notify_one();
     }
 }

@@ -33,6 +33,7 @@ use tokio::sync::Notify;
 use crate::afxdp::program::Attached;
 use crate::control::changes::History;
 use crate::control::config::{Config, Port};
+use crate::control::health::Prober;
 use crate::control::journal::Journal;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, EngineConfig, Tables};
@@ -59,8 +60,10 @@ pub struct Appliance {
     ports_file: PathBuf,
     succession: Mutex<Succession>,
     history: History,
-    /// Told when a port goes down, for those who probe what is behind it.
-    port_down: Notify,
+    /// Told when those who probe should look again: a port went down, or somebody has said something of health.
+    look_again: Notify,
+    /// Locked by the control thread alone, for as long as one call takes.
+    prober: Mutex<Prober>,
     /// Locked by the control thread alone, for as long as one call takes.
     control: Mutex<Control>,
 }
@@ -92,6 +95,10 @@ impl Appliance {
 
     fn workers(&self) -> MutexGuard<'_, EngineConfig> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prober(&self) -> MutexGuard<'_, Prober> {
+        self.prober.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn succession(&self) -> MutexGuard<'_, Succession> {

@@ -1,5 +1,6 @@
 //! What the running server tells over its control socket.
 
+use std::collections::HashMap;
 use std::fs;
 
 use super::{Appliance, state_file};
@@ -8,8 +9,8 @@ use crate::control::explanation;
 use crate::control::journal::Journal;
 use crate::control::question::question;
 use crate::control::server::{
-    AffinityReport, DropCount, End, ExplainRequest, Flow, Observed, PortReport, Problem, ProcessReport, Quarantined,
-    QueueReport, Status, TablesReport, Traffic, WorkerReport,
+    AffinityReport, DropCount, End, ExplainRequest, Flow, Observed, PortReport, Probe, Probing, Problem, ProcessReport,
+    Quarantined, QueueReport, Status, TablesReport, Traffic, WorkerReport,
 };
 use crate::engine::explain::explain;
 use crate::engine::{BoundQueue, PortCounters, QueueCounters};
@@ -110,6 +111,17 @@ impl Observed for Appliance {
             })
         });
         (flows.collect(), next)
+    }
+
+    fn probing(&self) -> Probing {
+        let prober = self.prober();
+        let mut by_binding: HashMap<u64, Vec<Probe>> = HashMap::new();
+        for (identity, check, tally) in prober.tallies() {
+            let probe = Probe { proto: check.proto.to_string(), kind: check.kind.as_str().to_owned(), tally };
+            by_binding.entry(identity).or_default().push(probe);
+        }
+        by_binding.values_mut().for_each(|probes| probes.sort_by(|a, b| a.proto.cmp(&b.proto)));
+        Probing { totals: prober.totals(), by_binding }
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<serde_json::Value, Problem> {

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::changeover::{Followers, put_in_force};
 use super::claims::Names;
+use super::keeping::Keep;
 use super::programs::answers_arp;
 use super::{Appliance, Control, Host, keeping, policy, state_file};
 use crate::afxdp::program::{Claims, ClaimsMap};
@@ -65,7 +66,10 @@ impl Appliance {
         // It has waited for a change of the mapping, of which there was none.
         around.take().into_iter().for_each(|around| self.tables.around.store(around));
         self.tables.around.reclaim();
-        let kept = journal.as_mut().map(|journal| journal.rebase(mapping.mark()));
+        let kept = journal.as_mut().map(|journal| {
+            let known: Vec<_> = self.tables.names.view(&table::pin()).known_health().collect();
+            journal.rebase(mapping.mark(), &known)
+        });
         Ok(Reloaded { change, kept, policy: changes_policy, waiting: policy::needs_a_start(&config, &self.config) })
     }
 
@@ -96,20 +100,35 @@ impl Mapped for Appliance {
     }
 
     fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
-        let mut control = self.control();
-        let Control { writer, ports, journal } = &mut *control;
-        let change = carry_out(writer, wish, &self.history, |prepared| {
-            let put_in_force = |prepared: Prepared<'_>| self.put_in_force(prepared, ports, wish.force, &mut None);
-            keeping::keep(journal.as_mut(), prepared, put_in_force)
-        })?;
-        if wish.force {
-            tracing::warn!(generation = change.generation, "a change set was forced: no wire name of it rests");
+        let change = self.carry_out(wish, Keep::Must)?;
+        if change.health > 0 {
+            // Of its own containers this engine may know better.
+            self.look_again.notify_one();
         }
         Ok(change)
     }
 
     fn kept(&self) -> Option<oneshot::Receiver<Outcome>> {
         self.control().journal.as_mut()?.outcome()
+    }
+}
+
+impl Appliance {
+    /// Puts a change set in force, or says why not.
+    ///
+    /// # Errors
+    /// See [`Refused`]. The mapping then stays as it was.
+    pub(super) fn carry_out(&self, wish: &Wish<'_>, keep: Keep) -> Result<Change, Refused> {
+        let mut control = self.control();
+        let Control { writer, ports, journal } = &mut *control;
+        let change = carry_out(writer, wish, &self.history, |prepared| {
+            let put_in_force = |prepared: Prepared<'_>| self.put_in_force(prepared, ports, wish.force, &mut None);
+            keeping::keep(journal.as_mut(), prepared, keep, put_in_force)
+        })?;
+        if wish.force {
+            tracing::warn!(generation = change.generation, "a change set was forced: no wire name of it rests");
+        }
+        Ok(change)
     }
 }
 

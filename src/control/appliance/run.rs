@@ -295,6 +295,6 @@ impl Appliance {
             container.release(id);
         }
         crate::path::hold_pinned_among(&names, around, control.writer.containers_here());
-        self.port_down.notify_one();
+        self.look_again.notify_one();
     }
 }

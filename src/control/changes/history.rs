@@ -58,7 +58,7 @@ impl Event {
             let replaced: HashSet<BindingKey> = put.iter().map(BindingSpec::exact_key).collect();
             let delete =
                 prepared.gone().iter().map(BindingSpec::exact_key).filter(|key| !replaced.contains(key)).collect();
-            What { put, delete, health: prepared.health().to_vec() }
+            What { put, delete, health: prepared.health() }
         });
         Event { generation: change.generation, what, json: OnceLock::new() }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::judge::Thresholds;
 use crate::units::{Ip, Proto};
+use serde::{Deserialize, Serialize};
 
 /// One `[[health]]`: the replicas of a service that are bound to this server, and how they are probed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +24,20 @@ pub struct Check {
     pub half_life: Option<Duration>,
 }
 
+/// What became of the probes of one replica, or of all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Tally {
+    pub sent: u64,
+    /// Ended with the right answer.
+    pub good: u64,
+    /// With none in time, or a wrong one.
+    pub bad: u64,
+    /// With a reset or unreachable, or not sent since the port was down.
+    pub refused: u64,
+    /// Packets of the container to others that made it be probed sooner, or would have.
+    pub hints: u64,
+}
+
 /// What makes a probe good.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -34,4 +49,17 @@ pub enum Kind {
     Udp,
     /// The address answers ICMP echo.
     Icmp,
+}
+
+impl Kind {
+    /// As the configuration writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Kind::Tcp => "tcp",
+            Kind::Http { .. } => "http",
+            Kind::Udp => "udp",
+            Kind::Icmp => "icmp",
+        }
+    }
 }

@@ -127,6 +127,12 @@ impl Exchange {
         next.map_or(self.deadline, |next| next.min(self.deadline))
     }
 
+    /// True if the outcome is known.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.over
+    }
+
     /// True if the outcome is known, and nothing is left to be said.
     #[must_use]
     pub fn is_done(&self, now: u64) -> bool {

@@ -9,7 +9,7 @@ mod exchange;
 mod judge;
 mod prober;
 
-pub use check::{Check, Kind};
+pub use check::{Check, Kind, Tally};
 pub use damping::Damping;
 pub use exchange::{End, Exchange, Outcome};
 pub use judge::{Judge, Thresholds};

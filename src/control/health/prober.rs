@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::check::Check;
+use super::check::{Check, Tally};
 use super::damping::Damping;
 use super::exchange::{End, Exchange, Outcome};
 use super::judge::Judge;
@@ -13,7 +13,7 @@ use crate::naming::{BindingKey, Health, HealthReport};
 use crate::path::FIRST_PROBE_PORT;
 use crate::units::{Mac, PortId};
 
-/// After a refusal in a row the next probe comes after this part of the interval: there is no answer to wait for.
+/// Where a container refuses, or is suspected, the next probe of those that decide comes after this part of the interval.
 const HURRY: u64 = 4;
 
 /// A binding that a check is about.
@@ -43,6 +43,7 @@ pub struct Prober {
     ports: HashMap<u16, (usize, u64)>,
     next_port: u16,
     seed: u64,
+    totals: Tally,
 }
 
 struct Target {
@@ -53,6 +54,11 @@ struct Target {
     /// When the next probe begins.
     next: u64,
     under_way: Option<(u16, Exchange)>,
+    /// When a hint was followed last.
+    hinted: Option<u64>,
+    /// There was a hint, and no good answer since.
+    is_suspected: bool,
+    tally: Tally,
     /// A port has held its container at some time.
     was_held: bool,
     /// The check is about it still.
@@ -70,7 +76,14 @@ impl Prober {
     #[must_use]
     pub fn new(checks: Vec<Check>, seed: u64) -> Prober {
         let first = FIRST_PROBE_PORT + (seed % u64::from(u16::MAX - FIRST_PROBE_PORT)) as u16;
-        Prober { checks, targets: HashMap::new(), ports: HashMap::new(), next_port: first, seed }
+        Prober {
+            checks,
+            targets: HashMap::new(),
+            ports: HashMap::new(),
+            next_port: first,
+            seed,
+            totals: Tally::default(),
+        }
     }
 
     /// Says whom the check of this number is about now: a new one is probed at once, and one whose container has just gone has failed.
@@ -86,6 +99,9 @@ impl Prober {
                 // Ports have to find out first who is behind them.
                 next: if place.is_some() { now } else { now + millis(about.interval) },
                 under_way: None,
+                hinted: None,
+                is_suspected: false,
+                tally: Tally::default(),
                 was_held: false,
                 is_there: true,
             });
@@ -128,6 +144,39 @@ impl Prober {
         }
     }
 
+    /// The container of `place` refuses what others send to the service of a check: it is probed at once. No more often than
+    /// after refusals, whatever it does.
+    pub fn hint(&mut self, check: usize, place: Place, now: u64) {
+        let Some(about) = self.checks.get(check) else { return };
+        let its = |((of, _), target): &(&(usize, u64), &mut Target)| *of == check && target.place == Some(place);
+        for (_, target) in self.targets.iter_mut().filter(its) {
+            target.tally.hints += 1;
+            self.totals.hints += 1;
+            let too_soon = target.hinted.is_some_and(|last| now < last + hurry(about));
+            if too_soon || target.judge.verdict() == Health::Unhealthy {
+                continue;
+            }
+            (target.hinted, target.is_suspected) = (Some(now), true);
+            // One that is under way asks just that.
+            if target.under_way.as_ref().is_none_or(|(_, exchange)| exchange.is_decided()) {
+                target.next = now;
+            }
+        }
+    }
+
+    /// What became of all probes so far.
+    #[must_use]
+    pub fn totals(&self) -> Tally {
+        self.totals
+    }
+
+    /// The bindings that are probed now, by identity: by which check, and what came of it.
+    pub fn tallies(&self) -> impl Iterator<Item = (u64, &Check, Tally)> {
+        self.targets
+            .iter()
+            .filter_map(|(&(check, identity), target)| Some((identity, self.checks.get(check)?, target.tally)))
+    }
+
     /// Goes on with everything at `now`, in milliseconds: what is to be sent, and what is to be said of whom. `gateway`
     /// is what the probes of a check come from.
     pub fn poll(
@@ -141,7 +190,7 @@ impl Prober {
             let (Some(check), Some(target)) = (self.checks.get(key.0), self.targets.get_mut(&key)) else { continue };
             // First what has been sent: its time may be up just now.
             if let Some(outcome) = go_on(target, &mut self.ports, now, &mut outgoing) {
-                target.note(outcome, check, now);
+                target.note(outcome, check, &mut self.totals, now);
             }
             if target.next <= now {
                 target.next = now + millis(check.interval);
@@ -156,11 +205,13 @@ impl Prober {
                         let deadline = now + millis(check.timeout);
                         let exchange = Exchange::new(&check.kind, own, to, now, deadline, self.seed);
                         self.ports.insert(port, key);
+                        target.tally.sent += 1;
+                        self.totals.sent += 1;
                         target.under_way = Some((port, exchange));
                         go_on(target, &mut self.ports, now, &mut outgoing);
                     }
-                    _ if target.was_held => target.note(Outcome::Refused, check, now),
-                    _ => target.note(Outcome::Bad, check, now),
+                    _ if target.was_held => target.note(Outcome::Refused, check, &mut self.totals, now),
+                    _ => target.note(Outcome::Bad, check, &mut self.totals, now),
                 }
             }
         }
@@ -182,7 +233,7 @@ impl Prober {
         }
         let news =
             verdicts.into_values().filter(|(verdict, target)| *verdict != Health::Unknown && *verdict != target.health);
-        news.map(|(state, target)| HealthReport { binding: target.binding.clone(), state }).collect()
+        news.map(|(state, target)| HealthReport { binding: target.binding.clone(), state, own: true }).collect()
     }
 
     /// When to go on, if nothing comes. `None`: nobody is to be probed.
@@ -196,12 +247,25 @@ impl Prober {
 }
 
 impl Target {
-    fn note(&mut self, outcome: Outcome, check: &Check, now: u64) {
+    fn note(&mut self, outcome: Outcome, check: &Check, totals: &mut Tally, now: u64) {
+        for tally in [&mut self.tally, totals] {
+            *match outcome {
+                Outcome::Good => &mut tally.good,
+                Outcome::Bad => &mut tally.bad,
+                Outcome::Refused => &mut tally.refused,
+            } += 1;
+        }
         self.judge.note(outcome == Outcome::Good, now);
-        if outcome == Outcome::Refused && self.judge.is_in_doubt() {
-            self.next = self.next.min(now + (millis(check.interval) / HURRY).max(1));
+        self.is_suspected &= outcome != Outcome::Good;
+        // There is no answer to wait for, or no more than what others have had.
+        if (outcome == Outcome::Refused || self.is_suspected) && self.judge.is_in_doubt() {
+            self.next = self.next.min(now + hurry(check));
         }
     }
+}
+
+fn hurry(check: &Check) -> u64 {
+    (millis(check.interval) / HURRY).max(1)
 }
 
 /// Goes on with the probe under way; the outcome, when it is known.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::frame::{self, End, HEADER, PREAMBLE};
 use super::record::{self, FileMark};
 use super::recover::recover;
-use crate::naming::{BindingSpec, Words, parse_binding};
+use crate::naming::{BindingSpec, Health, HealthNote, Words, parse_binding};
 
 const ID: u64 = 0x6b1f_0c8e_5d2a_9347;
 
@@ -87,14 +87,19 @@ fn web(n: usize) -> BindingSpec {
     parse_binding(line.as_bytes(), &mut Words::default()).unwrap().unwrap()
 }
 
-/// A journal of `sets` change sets, each of which adds a binding, and where each frame ends.
+/// A journal of `sets` change sets, each of which adds a binding and says something of it, and where each frame ends.
 fn journal(sets: usize) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = frame::preamble(ID).into_bytes();
     let mut ends = Vec::new();
     for nth in 0..=sets {
         let text = match nth {
             0 => record::base(FileMark::default()),
-            n => record::change(n as u64, 1000, &[], std::iter::once(&web(n))),
+            n => {
+                let (binding, before) = (web(n), Health::Unknown);
+                let (server, key) = (binding.server_ip, binding.exact_key());
+                let note = HealthNote { state: Health::Unhealthy, before, server, binding: key };
+                record::change(n as u64, 1000, &[], std::iter::once(&binding), &[note])
+            }
         };
         frame::put(&mut bytes, ID, nth as u64 + 1, text.as_bytes());
         ends.push(bytes.len());

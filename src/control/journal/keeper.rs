@@ -16,15 +16,15 @@ const MOST_FRAME: usize = 4 << 20;
 /// What the keeper is told. It does all in the order in which it was told.
 pub(super) enum Order {
     /// A change set, for which `room` was reserved.
-    Append { number: u64, generation: u64, text: Arc<str>, room: u64 },
+    Append { number: u64, generation: u64, of_mapping: bool, text: Arc<str>, room: u64 },
     /// A new file is begun. From here on change sets go into both.
     Begin,
     /// A part of the listing, for the new file.
     Piece(String),
     /// The listing is complete: the new file takes the place of the old one.
     End(String),
-    /// The journal goes out from another mapping file: the old one is removed.
-    Rebase(FileMark, oneshot::Sender<Outcome>),
+    /// The journal goes out from another mapping file: the old one is removed, or replaced by one with this record.
+    Rebase(FileMark, String, oneshot::Sender<Outcome>),
     #[cfg(test)]
     FailNext,
 }
@@ -58,6 +58,7 @@ struct Group {
     latest: u64,
     generation: u64,
     room: u64,
+    of_mapping: bool,
 }
 
 impl Keeper {
@@ -79,11 +80,12 @@ impl Keeper {
             let mut order = Some(first);
             while let Some(now) = order {
                 match now {
-                    Order::Append { number, generation, text, room } => {
+                    Order::Append { number, generation, of_mapping, text, room } => {
                         group.text.extend_from_slice(text.as_bytes());
                         group.change_sets += 1;
                         (group.latest, group.generation) = (number, generation);
                         group.room += room;
+                        group.of_mapping |= of_mapping;
                     }
                     other => {
                         self.write(&mut group);
@@ -119,9 +121,9 @@ impl Keeper {
                 }
                 self.progress.send_modify(|progress| progress.snapshots += 1);
             }
-            Order::Rebase(base, answer) => {
+            Order::Rebase(base, carried, answer) => {
                 self.give_up_next();
-                let removed = self.rebase(base).map_err(|err| self.note(&err));
+                let removed = self.rebase(base, &carried).map_err(|err| self.note(&err));
                 let _ = answer.send(removed);
             }
             #[cfg(test)]
@@ -131,7 +133,7 @@ impl Keeper {
 
     /// Writes the group as one frame, and syncs it.
     fn write(&mut self, group: &mut Group) {
-        let Group { text, change_sets, latest, generation, room } = std::mem::take(group);
+        let Group { text, change_sets, latest, generation, room, of_mapping } = std::mem::take(group);
         if text.is_empty() {
             return;
         }
@@ -148,8 +150,10 @@ impl Keeper {
                 let mut disk = self.shared.disk();
                 disk.generation = generation;
                 disk.change_sets += change_sets;
+                disk.of_mapping |= of_mapping;
                 drop(disk);
                 self.progress.send_modify(|progress| progress.durable = latest);
+                self.make_room_ahead();
             }
             Err(err) => {
                 let why = self.note(&err);
@@ -222,6 +226,7 @@ impl Keeper {
             room: next.tail + headroom,
             snapshot_bytes: next.tail,
             change_sets: 0,
+            of_mapping: true,
             broken: None,
             base: disk.base,
             queued: disk.queued,
@@ -231,7 +236,27 @@ impl Keeper {
         Ok(())
     }
 
-    fn rebase(&mut self, base: FileMark) -> io::Result<()> {
+    /// Reserves the next piece of the disk before it is needed: whoever asks for a change does not wait for it.
+    fn make_room_ahead(&self) {
+        let disk = self.shared.disk();
+        let (room, used) = (disk.room, disk.tail + disk.queued);
+        let Some(file) = disk.file.clone().filter(|_| room < used + ROOM / 2) else { return };
+        drop(disk);
+        // If there is none, whoever needs it is told.
+        if make_room(&file, room, ROOM).is_ok() {
+            let mut disk = self.shared.disk();
+            disk.room = disk.room.max(room + ROOM);
+        }
+    }
+
+    fn rebase(&mut self, base: FileMark, carried: &str) -> io::Result<()> {
+        if !carried.is_empty() {
+            let new = begin_anew(&self.path, base, carried)?;
+            let mut disk = self.shared.disk();
+            let (queued, generation, last_error) = (disk.queued, disk.generation, disk.last_error.take());
+            *disk = Disk { queued, generation, last_error, ..new };
+            return Ok(());
+        }
         match fs::remove_file(&self.path) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => {}
             removed => {
@@ -288,7 +313,36 @@ impl Keeper {
     }
 }
 
+/// A journal with nothing in it but this record, in the place of the one that is there.
+pub(super) fn begin_anew(path: &Path, base: FileMark, record: &str) -> io::Result<Disk> {
+    NextFile::beside(path, base, record)?.put_in_place(path, base)
+}
+
 impl NextFile {
+    /// A file with one record.
+    fn beside(journal: &Path, base: FileMark, record: &str) -> io::Result<NextFile> {
+        let mut next = NextFile::begin(journal, base)?;
+        next.push(record.as_bytes())?;
+        next.flush()?;
+        next.file.sync_all()?;
+        Ok(next)
+    }
+
+    /// Makes it the journal.
+    fn put_in_place(self, journal: &Path, base: FileMark) -> io::Result<Disk> {
+        fs::rename(&self.path, journal)?;
+        sync_directory(journal)?;
+        Ok(Disk {
+            file: Some(Arc::new(self.file)),
+            id: self.id,
+            next_seq: self.seq,
+            tail: self.tail,
+            room: self.tail,
+            change_sets: 1,
+            ..Disk::empty(base)
+        })
+    }
+
     fn begin(journal: &Path, base: FileMark) -> io::Result<NextFile> {
         let mut name = journal.as_os_str().to_owned();
         name.push(".new");

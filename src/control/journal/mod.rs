@@ -4,6 +4,9 @@
 //! changed. While there is none, the mapping file is all there is to know. A new journal refers to the mapping file by
 //! length and checksum; soon after, and whenever it has grown, it is replaced by one that begins with the whole mapping.
 //!
+//! What is known of health is kept too. It makes no mapping newer than the mapping file: where that was edited, it is
+//! carried over to the bindings that are where they were.
+//!
 //! A change set is in force before it is on disk, and is answered after: packets need not wait for a disk, and one fsync
 //! serves all change sets that wait for it. Room is reserved before a change set is put in force, so that a full disk
 //! refuses it with nothing done; what the disk fails to take later is taken back.
@@ -28,7 +31,7 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use crate::naming::Prepared;
+use crate::naming::{HealthNote, Prepared};
 use keeper::{Keeper, Order};
 pub use record::FileMark;
 pub use start::{Choice, Start, choose, read_start};
@@ -106,6 +109,8 @@ struct Disk {
     /// What `tail` was when the file was new and complete.
     snapshot_bytes: u64,
     change_sets: u64,
+    /// Some of them say something of bindings, and not of health alone.
+    of_mapping: bool,
     generation: u64,
     /// Why the file can't be trusted with more. A new one heals it.
     broken: Option<Arc<str>>,
@@ -220,14 +225,17 @@ impl Journal {
         }
     }
 
-    /// Puts the record of a change set that is in force on its way to the disk.
-    pub fn append(&mut self, room: Room, text: String, generation: u64) {
+    /// Puts the record of a change set that is in force on its way to the disk. `of_mapping`: it says something of bindings, and
+    /// not of their health alone.
+    pub fn append(&mut self, room: Room, text: String, generation: u64, of_mapping: bool) {
         let text: Arc<str> = text.into();
         self.latest += 1;
-        self.last_change_ms = now_ms();
+        if of_mapping {
+            self.last_change_ms = now_ms();
+        }
         self.shared.disk().queued += room.0;
         self.pending.push_back(Pending { number: self.latest, text: Arc::clone(&text), answers: Vec::new() });
-        self.order(Order::Append { number: self.latest, generation, text, room: room.0 });
+        self.order(Order::Append { number: self.latest, generation, of_mapping, text, room: room.0 });
     }
 
     /// Tells once everything that was appended so far is on disk, or was taken back. `None`: it is already.
@@ -264,20 +272,19 @@ impl Journal {
     }
 
     /// The whole mapping was replaced by this mapping file: the journal is begun anew, and tells when the former one is
-    /// gone. What is still on its way is answered for, and never taken back.
-    pub fn rebase(&mut self, base: FileMark) -> oneshot::Receiver<Outcome> {
+    /// gone. What is still on its way is answered for, and never taken back. `known`: what is known of bindings in force.
+    pub fn rebase(&mut self, base: FileMark, known: &[HealthNote]) -> oneshot::Receiver<Outcome> {
         let (answer, outcome) = oneshot::channel();
         self.pending.iter_mut().for_each(|pending| pending.text = "".into());
-        self.order(Order::Rebase(base, answer));
+        self.order(Order::Rebase(base, carried(known), answer));
         outcome
     }
 
     /// True if the journal should be replaced by one that begins with the whole mapping.
     pub fn is_due(&self) -> bool {
         let disk = self.shared.disk();
-        let holds_something = disk.tail > 0;
         disk.broken.is_some()
-            || (holds_something && !disk.complete)
+            || (disk.of_mapping && !disk.complete)
             || (disk.tail > SMALL && disk.tail > 2 * disk.snapshot_bytes)
     }
 
@@ -389,7 +396,12 @@ impl Failed {
 /// The record of a change set, before it is committed.
 #[must_use]
 pub fn record_of(prepared: &Prepared<'_>) -> String {
-    record::change(prepared.change().generation, now_ms(), &prepared.gone(), prepared.put())
+    record::change(prepared.change().generation, now_ms(), &prepared.gone(), prepared.put(), &prepared.health_notes())
+}
+
+/// The record of what is known of bindings of another mapping; empty, if that is nothing.
+fn carried(known: &[HealthNote]) -> String {
+    if known.is_empty() { String::new() } else { record::change(0, now_ms(), &[], [].into_iter(), known) }
 }
 
 impl Disk {
@@ -407,6 +419,7 @@ impl Disk {
             room: 0,
             snapshot_bytes: 0,
             change_sets: 0,
+            of_mapping: false,
             generation: 0,
             broken: None,
             last_error: None,

@@ -7,14 +7,15 @@
 //! @ 18 1790000004567           a change set: its generation, and when it was accepted, in ms since 1970
 //! - blue tcp - 192.168.…       is gone, or has another in its place
 //! + blue tcp - 192.168.…       is new, or in the place of another
+//! * unhealthy healthy 192.168.50.2 blue tcp …   what is known of a binding where it is, and what was
 //! ```
 //!
 //! Bindings are listed while changes go on, so that a listing may say less or more than one generation had; each `-` and
 //! `+` says what became of a binding since it was listed, or makes what is listed later say the same.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
-use crate::naming::{BindingSpec, Words, parse_binding};
+use crate::naming::{BindingSpec, Health, HealthNote, Words, parse_binding};
 
 /// The longest `=` line.
 pub const MOST_BASE: usize = 64;
@@ -43,6 +44,7 @@ pub enum Line {
     Change { generation: u64, at_ms: u64 },
     Gone(BindingSpec),
     Put(BindingSpec),
+    Health(HealthNote),
 }
 
 /// The line that every journal begins with.
@@ -51,11 +53,17 @@ pub fn base(mark: FileMark) -> String {
     format!("= {} {:08x}\n", mark.len, mark.checksum)
 }
 
-/// Bindings as they are.
+/// Bindings as they are, and what is known of them.
 #[must_use]
-pub fn listed(bindings: impl Iterator<Item = BindingSpec>) -> String {
+pub fn listed(bindings: impl Iterator<Item = (BindingSpec, Health)>) -> String {
     let mut text = String::new();
-    bindings.for_each(|binding| line(&mut text, ':', &binding));
+    bindings.for_each(|(binding, state)| {
+        line(&mut text, ':', &binding);
+        if state != Health::Unknown {
+            let (server, before) = (binding.server_ip, Health::Unknown);
+            line(&mut text, '*', &HealthNote { state, before, server, binding: binding.exact_key() });
+        }
+    });
     text
 }
 
@@ -72,16 +80,18 @@ pub fn change<'a>(
     at_ms: u64,
     gone: &[BindingSpec],
     put: impl Iterator<Item = &'a BindingSpec>,
+    health: &[HealthNote],
 ) -> String {
     let mut text = format!("@ {generation} {at_ms}\n");
     gone.iter().for_each(|binding| line(&mut text, '-', binding));
     put.for_each(|binding| line(&mut text, '+', binding));
+    health.iter().for_each(|note| line(&mut text, '*', note));
     text
 }
 
-fn line(text: &mut String, mark: char, binding: &BindingSpec) {
+fn line(text: &mut String, mark: char, what: &impl Display) {
     // Writing to a String does not fail.
-    let _ = writeln!(text, "{mark} {binding}");
+    let _ = writeln!(text, "{mark} {what}");
 }
 
 /// Reads a line, without its newline. `None`: it is none.
@@ -97,6 +107,7 @@ pub fn read(line: &[u8], words: &mut Words) -> Option<Line> {
         b": " => Line::Listed(binding()?),
         b"- " => Line::Gone(binding()?),
         b"+ " => Line::Put(binding()?),
+        b"* " => Line::Health(std::str::from_utf8(rest).ok()?.parse().ok()?),
         b"= " => {
             let (len, checksum) = numbers()?;
             Line::Base(FileMark { len, checksum: u32::from_str_radix(checksum, 16).ok()? })

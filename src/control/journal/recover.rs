@@ -1,10 +1,11 @@
 //! What a journal's bytes say of the mapping. Pure functions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::frame::{self, End};
 use super::record::{self, FileMark, Line};
-use crate::naming::{BindingKey, BindingSpec, Located, Words};
+use crate::naming::{BindingKey, BindingSpec, Health, HealthReport, KeyPorts, Located, Words};
+use crate::units::Ip;
 
 /// What is good in a journal.
 #[derive(Debug)]
@@ -16,9 +17,11 @@ pub struct Recovered {
     pub complete: bool,
     /// Change sets, those before the listing was complete included.
     pub change_sets: u64,
+    /// Those that say something of bindings, and not of their health alone.
+    pub of_mapping: u64,
     /// The latest.
     pub generation: u64,
-    /// When the latest was accepted, in milliseconds since 1970.
+    /// When the latest that says something of bindings was accepted, in milliseconds since 1970.
     pub last_change_ms: u64,
     /// Frames that are good.
     pub frames: u64,
@@ -28,6 +31,10 @@ pub struct Recovered {
     listed: Vec<Located<BindingSpec>>,
     /// What changes have made of bindings: none, where one is gone.
     touched: HashMap<BindingKey, Option<BindingSpec>>,
+    /// What is known of bindings, and on which servers.
+    health: HashMap<BindingKey, (Ip, Health)>,
+    /// When the change set that is being read was accepted, if nothing of bindings has come yet.
+    begun: Option<u64>,
 }
 
 /// Reads a journal. A frame that is whole but says what this version does not know counts as corrupt.
@@ -39,6 +46,7 @@ pub fn recover(bytes: &[u8]) -> Recovered {
         base: None,
         complete: false,
         change_sets: 0,
+        of_mapping: 0,
         generation: 0,
         last_change_ms: 0,
         frames: 0,
@@ -46,6 +54,8 @@ pub fn recover(bytes: &[u8]) -> Recovered {
         end: frames.end,
         listed: Vec::new(),
         touched: HashMap::new(),
+        health: HashMap::new(),
+        begun: None,
     };
     let mut words = Words::default();
     for text in frames.texts {
@@ -86,6 +96,31 @@ impl Recovered {
         listed
     }
 
+    /// True if it says something of the health of bindings.
+    #[must_use]
+    pub fn knows_health(&self) -> bool {
+        !self.health.is_empty()
+    }
+
+    /// What is known of these bindings: of each that is on the server where it was found out.
+    #[must_use]
+    pub fn health_of(&self, bindings: &[Located<BindingSpec>]) -> Vec<Located<HealthReport>> {
+        let names: HashSet<_> = self.health.keys().map(|key| (key.ip, key.ports)).collect();
+        let known = |binding: &BindingSpec| {
+            // Most bindings are none of them, and their keys need not be made.
+            if !names.contains(&(binding.ip, KeyPorts::Exactly(binding.inside))) {
+                return None;
+            }
+            let key = binding.exact_key();
+            let &(server, state) = self.health.get(&key)?;
+            (server == binding.server_ip).then_some(HealthReport::new(key, state))
+        };
+        if names.is_empty() {
+            return Vec::new();
+        }
+        bindings.iter().filter_map(|binding| Some(Located { line: 0, value: known(&binding.value)? })).collect()
+    }
+
     fn take(&mut self, line: Line) {
         match line {
             Line::Base(mark) => self.base = Some(mark),
@@ -99,19 +134,25 @@ impl Recovered {
             }
             Line::Complete { generation, last_change_ms } => {
                 self.complete = true;
-                self.note(generation, last_change_ms);
+                self.generation = generation;
+                self.last_change_ms = self.last_change_ms.max(last_change_ms);
             }
             Line::Change { generation, at_ms } => {
                 self.change_sets += 1;
-                self.note(generation, at_ms);
+                (self.generation, self.begun) = (generation, Some(at_ms));
             }
-            Line::Gone(binding) => _ = self.touched.insert(binding.exact_key(), None),
-            Line::Put(binding) => _ = self.touched.insert(binding.exact_key(), Some(binding)),
+            Line::Gone(binding) => self.touch(binding.exact_key(), None),
+            Line::Put(binding) => self.touch(binding.exact_key(), Some(binding)),
+            Line::Health(note) if note.state == Health::Unknown => _ = self.health.remove(&note.binding),
+            Line::Health(note) => _ = self.health.insert(note.binding, (note.server, note.state)),
         }
     }
 
-    fn note(&mut self, generation: u64, at_ms: u64) {
-        self.generation = generation;
-        self.last_change_ms = self.last_change_ms.max(at_ms);
+    fn touch(&mut self, key: BindingKey, binding: Option<BindingSpec>) {
+        if let Some(at_ms) = self.begun.take() {
+            self.of_mapping += 1;
+            self.last_change_ms = self.last_change_ms.max(at_ms);
+        }
+        self.touched.insert(key, binding);
     }
 }

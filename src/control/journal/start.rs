@@ -6,9 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::frame::End;
-use super::keeper::sync_directory;
+use super::keeper::{begin_anew, sync_directory};
 use super::recover::{Recovered, recover};
-use super::{Disk, FileMark, Journal, Resume, now_ms};
+use super::{Disk, FileMark, Journal, Resume, carried, now_ms};
+use crate::naming::{BindingSpec, HealthNote, HealthReport, Located};
 
 /// Who is right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +111,12 @@ impl Start {
         self.found.as_mut().filter(|found| found.choice.is_journal()).map(|found| &mut found.recovered)
     }
 
+    /// What is known of these bindings, whichever of the two they are from.
+    #[must_use]
+    pub fn health_of(&self, bindings: &[Located<BindingSpec>]) -> Vec<Located<HealthReport>> {
+        self.found.as_ref().map_or_else(Vec::new, |found| found.recovered.health_of(bindings))
+    }
+
     /// In words, for people.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -117,7 +124,7 @@ impl Start {
         let Some(Found { recovered, torn, choice, .. }) = &self.found else {
             return format!("no journal {journal}: the mapping is that of {mapping}");
         };
-        let Recovered { change_sets, good, end, .. } = recovered;
+        let Recovered { change_sets, of_mapping, complete, good, end, .. } = recovered;
         let sets = if *change_sets == 1 { "1 change set".to_owned() } else { format!("{change_sets} change sets") };
         let damage = match end {
             End::Clean => String::new(),
@@ -126,6 +133,9 @@ impl Start {
         };
         match choice {
             Choice::Nothing => format!("nothing in the journal {journal}{damage}: the mapping is that of {mapping}"),
+            Choice::Journal if *of_mapping == 0 && !complete => {
+                format!("the mapping is that of {mapping}; the journal {journal}{damage} says what is known of health")
+            }
             Choice::Journal => {
                 format!("the journal {journal}{damage} is loaded: {sets}, newer than {mapping}")
             }
@@ -145,9 +155,10 @@ impl Start {
     }
 
     /// Says what was found, sets aside what is damaged or not loaded, and opens the journal. If that can't be done, the
-    /// journal takes nothing until it was replaced by another.
+    /// journal takes nothing until it was replaced by another. `known` is asked what is known of bindings in force, where
+    /// that has to be carried over.
     #[must_use]
-    pub fn open(self) -> Journal {
+    pub fn open(self, known: impl FnOnce() -> Vec<HealthNote>) -> Journal {
         let words = self.describe();
         let Start { path, mark, found, .. } = self;
         let Some(found) = found else { return Journal::open(&path, Disk::empty(mark), 0) };
@@ -158,7 +169,15 @@ impl Start {
         }
         let last_change_ms = if found.choice.is_journal() { found.recovered.last_change_ms } else { 0 };
         let mut disk = found.disk(mark);
-        if let Err(why) = found.set_aside(&path) {
+        let is_needed = !found.choice.is_journal() && found.recovered.knows_health();
+        let carried = if is_needed { carried(&known()) } else { String::new() };
+        let set_aside = found.set_aside(&path, !carried.is_empty()).and_then(|()| {
+            if !carried.is_empty() {
+                disk = begin_anew(&path, mark, &carried).map_err(|err| err.to_string())?;
+            }
+            Ok(())
+        });
+        if let Err(why) = set_aside {
             let why = format!("the journal {}: {why}", path.display());
             tracing::error!("{why}");
             disk.last_error = Some(why.as_str().into());
@@ -184,13 +203,15 @@ impl Found {
             next_seq: recovered.frames + 1,
             tail: recovered.good as u64,
             change_sets: recovered.change_sets,
+            of_mapping: recovered.of_mapping > 0,
             generation: recovered.generation,
             ..Disk::empty(mark)
         }
     }
 
-    /// Keeps under another name what is not good or not loaded. An error: the journal must be replaced.
-    fn set_aside(&self, path: &Path) -> Result<(), String> {
+    /// Keeps under another name what is not good or not loaded, and under its own as well if it is about to be replaced. An
+    /// error: the journal must be replaced.
+    fn set_aside(&self, path: &Path, is_replaced: bool) -> Result<(), String> {
         let Found { recovered, torn, choice, .. } = self;
         let said = |done: io::Result<()>| done.map_err(|err| err.to_string());
         match (choice, recovered.end) {
@@ -214,7 +235,8 @@ impl Found {
                     _ => "superseded",
                 };
                 let aside = aside(path, why);
-                said(fs::rename(path, &aside).and_then(|()| sync_directory(path)))?;
+                let named = if is_replaced { fs::hard_link(path, &aside) } else { fs::rename(path, &aside) };
+                said(named.and_then(|()| sync_directory(path)))?;
                 tracing::warn!("the journal was set aside as {}", aside.display());
                 Ok(())
             }

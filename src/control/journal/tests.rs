@@ -5,11 +5,17 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::frame::{End, HEADER, PREAMBLE};
+use super::record::Line;
 use super::recover::{Recovered, recover};
 use super::undo::Undo;
 use super::*;
-use crate::naming::{BindingSpec, Located, Names, NamesWriter, Network, Networks, Words, parse_binding};
+use crate::control::assemble::recall;
+use crate::naming::{
+    BindingSpec, Health, HealthNote, HealthReport, Located, Names, NamesWriter, Network, Networks, Words, parse_binding,
+};
 use crate::units::PortRange;
+
+mod health;
 
 const ID: u64 = 0x6b1f_0c8e_5d2a_9347;
 
@@ -81,7 +87,7 @@ fn records(sets: &[Vec<Step>]) -> Vec<(String, BTreeMap<u16, u16>)> {
                 put.push(web(n, port));
             }
         }
-        done.push((record::change(nth as u64 + 2, 1000 + nth as u64, &gone, put.iter()), now.clone()));
+        done.push((record::change(nth as u64 + 2, 1000 + nth as u64, &gone, put.iter(), &[]), now.clone()));
     }
     done
 }
@@ -168,17 +174,17 @@ proptest! {
         for (nth, set) in sets.iter().enumerate() {
             let nth = nth as u16;
             let part = now.iter().filter(|&(&n, _)| n / size == nth);
-            frame(&mut bytes, &(record::listed(part.map(|(&n, &port)| web(n, port))) + "@ 1 1\n"));
+            frame(&mut bytes, &(record::listed(part.map(|(&n, &port)| (web(n, port), Health::Unknown))) + "@ 1 1\n"));
             let (mut gone, mut put) = (Vec::new(), Vec::new());
             for (n, port) in set.iter().copied().collect::<BTreeMap<u16, Option<u16>>>() {
                 gone.extend(now.remove(&n).map(|port| web(n, port)));
                 put.extend(port.map(|port| web(n, port)));
                 port.into_iter().for_each(|port| _ = now.insert(n, port));
             }
-            frame(&mut bytes, &record::change(nth.into(), 5, &gone, put.iter()));
+            frame(&mut bytes, &record::change(nth.into(), 5, &gone, put.iter(), &[]));
         }
         let rest = now.iter().filter(|&(&n, _)| usize::from(n / size) >= sets.len());
-        frame(&mut bytes, &(record::listed(rest.map(|(&n, &port)| web(n, port))) + &record::complete(9, 7)));
+        frame(&mut bytes, &(record::listed(rest.map(|(&n, &port)| (web(n, port), Health::Unknown))) + &record::complete(9, 7)));
         let mut recovered = recover(&bytes);
         prop_assert_eq!((recovered.end, recovered.complete, recovered.last_change_ms), (End::Clean, true, 7));
         prop_assert_eq!(lines(&recovered.take_mapping(Vec::new())), expected(&now));
@@ -231,14 +237,27 @@ fn every_line_reads_as_it_was_written() {
         "blue esp - 192.168.50.2 - 203.0.113.9 public=203.0.113.9",
     ] {
         let spec = binding(line);
-        let text = record::change(3, 4, std::slice::from_ref(&spec), [&spec].into_iter());
+        let (server, binding) = (spec.server_ip, spec.exact_key());
+        let note = HealthNote { state: Health::Unhealthy, before: Health::Healthy, server, binding };
+        let text = record::change(3, 4, std::slice::from_ref(&spec), [&spec].into_iter(), std::slice::from_ref(&note));
         let read: Vec<_> = text.lines().map(|line| record::read(line.as_bytes(), &mut Words::default())).collect();
         let (generation, at_ms) = (3, 4);
-        let lines =
-            [record::Line::Change { generation, at_ms }, record::Line::Gone(spec.clone()), record::Line::Put(spec)];
+        let lines = [Line::Change { generation, at_ms }, Line::Gone(spec.clone()), Line::Put(spec), Line::Health(note)];
         assert_eq!(read, lines.map(Some));
     }
-    for line in ["", "+", "* x", "+ blue", "= 1", "= 1 zz", "@ 1", ". 1 x", "+ # no binding"] {
+    for line in [
+        "",
+        "+",
+        "* x",
+        "* ill healthy 192.168.50.2 blue tcp - 10.2.0.2:80",
+        "* healthy unknown 192.168.50.2",
+        "+ blue",
+        "= 1",
+        "= 1 zz",
+        "@ 1",
+        ". 1 x",
+        "+ # no binding",
+    ] {
         assert_eq!(record::read(line.as_bytes(), &mut Words::default()), None, "{line}");
     }
 }
@@ -249,6 +268,7 @@ fn the_mapping_file_and_the_journal_are_told_apart() {
         let mut recovered = recover(b"");
         (recovered.base, recovered.change_sets) = (Some(FileMark::of(base)), change_sets);
         (recovered.complete, recovered.last_change_ms) = (complete, last_change_ms);
+        recovered.of_mapping = change_sets;
         recovered
     };
     let chosen = |journal: Recovered, changed_ms| choose(&journal, FileMark::of(b"now"), changed_ms);
@@ -279,21 +299,45 @@ impl Engine {
         let file = crate::naming::parse_mapping(&content).unwrap();
         let recovered = start.recovered().map(|recovered| recovered.take_mapping(file.clone()));
         let bindings = recovered.unwrap_or(file);
-        let journal = start.open();
         let (names, mut writer) = tables();
         writer.replace(&bindings).unwrap();
+        recall(&mut writer, start.health_of(&bindings));
+        let journal = start.open(|| names.view(&crate::table::pin()).known_health().collect());
         Engine { journal, names, writer }
     }
 
     /// A change set by the API, and how to learn what became of it.
     fn put(&mut self, binding: BindingSpec) -> Result<Option<oneshot::Receiver<Outcome>>, String> {
-        let puts = [Located { line: 1, value: binding }];
-        let prepared = self.writer.prepare(&puts, &[]).unwrap();
+        self.change(&[Located { line: 1, value: binding }], &[])
+    }
+
+    /// The same, of the health of the container `n`.
+    fn judge(&mut self, n: u16, state: Health) -> Result<Option<oneshot::Receiver<Outcome>>, String> {
+        let report = HealthReport::new(web(n, 1).exact_key(), state);
+        self.change(&[], &[Located { line: 1, value: report }])
+    }
+
+    fn change(
+        &mut self,
+        puts: &[Located<BindingSpec>],
+        health: &[Located<HealthReport>],
+    ) -> Result<Option<oneshot::Receiver<Outcome>>, String> {
+        let prepared = self.writer.prepare_with_health(puts, &[], health).unwrap();
         let text = record_of(&prepared);
         let room = self.journal.reserve(&text)?;
         let change = prepared.commit();
-        self.journal.append(room, text, change.generation);
+        self.journal.append(room, text, change.generation, change.is_of_mapping());
         Ok(self.journal.outcome())
+    }
+
+    /// What is known of the containers, in their order.
+    fn known(&self) -> Vec<(u32, Health)> {
+        let guard = crate::table::pin();
+        let view = self.names.view(&guard);
+        let mut known: Vec<_> =
+            view.known_health().map(|note| (note.binding.ip.v4_bits() & 0xffff, note.state)).collect();
+        known.sort_by_key(|(n, _)| *n);
+        known
     }
 
     /// As the control thread does it, until `outcome` is there.
@@ -304,7 +348,7 @@ impl Engine {
         loop {
             if let Some(failed) = self.journal.settle() {
                 let undo = Undo::of(failed.texts());
-                self.writer.apply(&undo.puts, &undo.deletes).unwrap();
+                self.writer.prepare_with_health(&undo.puts, &undo.deletes, &undo.health).unwrap().commit();
                 failed.answer();
             }
             match outcome.try_recv() {
@@ -320,7 +364,8 @@ impl Engine {
         self.journal.begin_snapshot();
         let guard = crate::table::pin();
         let view = self.names.view(&guard);
-        self.journal.piece(record::listed(view.bindings().filter_map(|binding| view.spec(binding))));
+        self.journal
+            .piece(record::listed(view.bindings().filter_map(|binding| Some((view.spec(binding)?, binding.health())))));
         self.journal.end_snapshot(view.generation());
         let mut news = self.journal.news();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -391,7 +436,7 @@ fn a_reload_begins_anew() {
     engine.wait(outcome).unwrap();
     let content = fs::read(directory.0.join("mapping")).unwrap();
     engine.writer.replace(&crate::naming::parse_mapping(&content).unwrap()).unwrap();
-    let rebased = engine.journal.rebase(FileMark::of(&content));
+    let rebased = engine.journal.rebase(FileMark::of(&content), &[]);
     // At once, before the former one is gone.
     let outcome = engine.put(web(2, 20_482)).unwrap();
     engine.wait(Some(rebased)).unwrap();

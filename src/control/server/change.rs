@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -37,6 +38,13 @@ pub struct Changed {
     pub health: usize,
 }
 
+impl Changed {
+    fn of(change: &Change) -> Changed {
+        let &Change { generation, added, replaced, removed, health, .. } = change;
+        Changed { generation, added, replaced, removed, health }
+    }
+}
+
 /// The body of `POST /v1/changes`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,12 +69,27 @@ pub(super) struct ReplaceQuery {
     force: bool,
 }
 
-pub(super) async fn change(State(engine): State<Engine>, body: Body) -> Result<Json<Changed>, Problem> {
+/// A change set. Who prefers `respond-async` (RFC 7240 section 4.1) is answered as soon as packets see it, with 202: it may yet be
+/// taken back if the disk fails.
+pub(super) async fn change(
+    State(engine): State<Engine>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Changed>), Problem> {
     let bytes = Incoming::new(body, MAX_CHANGE).whole().await?;
     let form: ChangeForm =
         serde_json::from_slice(&bytes).map_err(|err| Problem::malformed(format!("the change set: {err}")))?;
     let set = ChangeSet::Apply { puts: &form.put.0, deletes: &form.delete.0, health: &form.health.0 };
-    carry_out(&*engine, &Wish { set, if_generation: form.if_generation, force: form.force }).await
+    let wish = Wish { set, if_generation: form.if_generation, force: form.force };
+    if prefers_no_wait(&headers) {
+        return Ok((StatusCode::ACCEPTED, Json(Changed::of(&engine.change(&wish)?))));
+    }
+    Ok((StatusCode::OK, carry_out(&*engine, &wish).await?))
+}
+
+fn prefers_no_wait(headers: &HeaderMap) -> bool {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    preferences.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case("respond-async"))
 }
 
 pub(super) async fn replace(
@@ -83,18 +106,19 @@ pub(super) async fn replace(
     carry_out(&*engine, &Wish { set, if_generation: query.if_generation, force: query.force }).await
 }
 
-/// Packets see the change set at once; the answer waits for the disk, which keeps nothing of health. One that changes nothing
-/// waits too: what it asks for may have been put in force a moment ago, and not be on disk.
 async fn carry_out(engine: &dyn Served, wish: &Wish<'_>) -> Result<Json<Changed>, Problem> {
     let change = engine.change(wish)?;
-    if !change.is_of_health_alone()
-        && let Some(kept) = engine.kept()
-    {
+    answer(engine, change).await
+}
+
+/// Packets see the change set already; the answer waits for the disk. One that changes nothing waits too: what it asks for
+/// may have been put in force a moment ago, and not be on disk.
+pub(super) async fn answer(engine: &dyn Served, change: Change) -> Result<Json<Changed>, Problem> {
+    if let Some(kept) = engine.kept() {
         let outcome = kept.await.unwrap_or_else(|_| Err("the engine stops".into()));
         outcome.map_err(|why| Problem::busy(format!("the change set was taken back: {why}")))?;
     }
-    let Change { generation, added, replaced, removed, health, .. } = change;
-    Ok(Json(Changed { generation, added, replaced, removed, health }))
+    Ok(Json(Changed::of(&change)))
 }
 
 /// Reads NDJSON, a binding a line, as it comes in: no more of the text is kept than the line that has just begun.

@@ -73,6 +73,13 @@ fn write(text: &mut Text, engine: &dyn Served) -> fmt::Result {
     for drop in engine.drops() {
         text.sample("drops_total", &[("port", &drop.port), ("reason", &drop.reason)], drop.packets)?;
     }
+    let totals = engine.probing().totals;
+    text.family("probes", "counter", "Health probes, by their outcome.")?;
+    for (outcome, count) in [("good", totals.good), ("bad", totals.bad), ("refused", totals.refused)] {
+        text.sample("probes_total", &[("outcome", outcome)], count)?;
+    }
+    text.family("health_hints", "counter", "Refusals by containers to others that had them probed sooner.")?;
+    text.sample("health_hints_total", &[], totals.hints)?;
     write_workers(text, &engine.workers())?;
     text.0.write_str("# EOF\n")
 }

@@ -19,10 +19,11 @@ pub use access::{Groups, Rights};
 pub use bindings::GENERATION;
 pub use change::Changed;
 pub use flows::{End, Flow};
+pub use health::HealthEntry;
 pub use problem::{Fault, Problem};
 pub use report::{
-    AffinityReport, DropCount, ExplainRequest, Mapped, Observed, PortReport, Ports, ProcessReport, Quarantined,
-    QueueReport, Served, Status, TablesReport, Traffic, WorkerReport,
+    AffinityReport, DropCount, ExplainRequest, Mapped, Observed, PortReport, Ports, Probe, Probing, ProcessReport,
+    Quarantined, QueueReport, Served, Status, TablesReport, Traffic, WorkerReport,
 };
 pub use routes::{ROUTES, router, serve};
 pub use socket::{Bequest, ControlSocket};

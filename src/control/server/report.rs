@@ -1,6 +1,6 @@
 //! What the engine tells of itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{Flow, Problem};
 use crate::control::changes::{History, Refused, Wish};
+use crate::control::health::Tally;
 use crate::control::journal::{JournalReport, Outcome};
 use crate::naming::{Change, Names};
 
@@ -21,6 +22,10 @@ pub trait Observed: Send + Sync + 'static {
     fn drops(&self) -> Vec<DropCount>;
     /// Some connections that are translated, from a place on, and the place to go on at; 0 is the first.
     fn flows(&self, place: u32) -> (Vec<Flow>, Option<u32>);
+    /// What is probed on this server, and what came of it.
+    fn probing(&self) -> Probing {
+        Probing::default()
+    }
     /// What would happen to a packet, step by step.
     ///
     /// # Errors
@@ -217,6 +222,26 @@ pub struct WorkerReport {
     /// Queues of ports to come that it still has memory for.
     #[serde(default)]
     pub spare_queues: u32,
+}
+
+/// What the health checks of this server do.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Probing {
+    /// Of all probes since the engine's start.
+    pub totals: Tally,
+    /// By the identity of the binding ([`View::identity`](crate::naming::View::identity)).
+    pub by_binding: HashMap<u64, Vec<Probe>>,
+}
+
+/// How a binding is probed, and what came of it since its container came or the engine began.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Probe {
+    /// `tcp` or `udp`.
+    pub proto: String,
+    /// `tcp`, `http`, `udp` or `icmp`.
+    pub kind: String,
+    #[serde(flatten)]
+    pub tally: Tally,
 }
 
 /// An element of `GET /v1/drops`

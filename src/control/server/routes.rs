@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router, middleware};
 use std::ops::Deref;
 use tokio::sync::Semaphore;
@@ -47,7 +47,7 @@ pub const ROUTES: &[(&str, &[&str])] = &[
     ("/v1/bindings/watch", &["get"]),
     ("/v1/changes", &["post"]),
     ("/v1/health", &["get"]),
-    ("/v1/health/{key}", &["put"]),
+    ("/v1/health/{key}", &["get", "put"]),
     ("/metrics", &["get"]),
 ];
 
@@ -77,7 +77,7 @@ fn handlers(path: &str) -> MethodRouter<Engine> {
         "/v1/bindings/watch" => get(watch::watch),
         "/v1/changes" => post(change::change),
         "/v1/health" => get(health::list),
-        "/v1/health/{key}" => put(health::put),
+        "/v1/health/{key}" => get(health::get).put(health::put),
         "/metrics" => get(metrics::metrics),
         _ => MethodRouter::new(),
     }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::control::changes::{History, Refused, Wish, carry_out};
 use crate::control::config::{Control, read_live_port};
+use crate::control::journal::Outcome;
 use crate::naming::{Change, Names, NamesWriter, Network, Networks};
 use crate::table;
 use crate::units::PortRange;
@@ -20,6 +22,8 @@ struct Engine {
     names: Arc<Names>,
     writer: Mutex<NamesWriter>,
     history: History,
+    /// Its disk never answers.
+    is_stuck: bool,
 }
 
 impl Engine {
@@ -29,7 +33,7 @@ impl Engine {
         let owned = PortRange { first: 20480, last: 59903 };
         let (names, writer) = Names::new(Arc::new(networks), &["192.168.50.1".parse().unwrap()], owned);
         let history = History::new(names.view(&table::pin()).generation());
-        Engine { names, writer: Mutex::new(writer), history }
+        Engine { names, writer: Mutex::new(writer), history, is_stuck: false }
     }
 }
 
@@ -44,6 +48,14 @@ impl Mapped for Engine {
 
     fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
         carry_out(&mut self.writer.lock().unwrap(), wish, &self.history, |prepared| Ok(prepared.commit()))
+    }
+
+    fn kept(&self) -> Option<oneshot::Receiver<Outcome>> {
+        self.is_stuck.then(|| {
+            let (never, kept) = oneshot::channel();
+            std::mem::forget(never);
+            kept
+        })
     }
 }
 
@@ -160,13 +172,17 @@ fn dechunked(mut body: &str) -> String {
 
 /// Runs `story` against a server, then stops the server.
 fn with_server<T>(test: &str, story: impl FnOnce(&Path) -> T) -> T {
+    with_engine(test, Engine::new(), story)
+}
+
+fn with_engine<T>(test: &str, engine: Engine, story: impl FnOnce(&Path) -> T) -> T {
     let directory = Directory::new(test);
     let path = directory.0.join("control.sock");
     let socket = ControlSocket::bind(&path, &Control::default()).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(serve(socket, Arc::new(Engine::new()), async { drop(stopped.await) }))
+        runtime.block_on(serve(socket, Arc::new(engine), async { drop(stopped.await) }))
     });
     let told = story(&path);
     stop.send(()).unwrap();

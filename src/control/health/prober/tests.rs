@@ -1,7 +1,7 @@
 //! Whom the prober probes, and when. The containers answer echo, or do not.
 
 use super::*;
-use crate::control::health::{Kind, Thresholds};
+use crate::control::health::{Kind, Tally, Thresholds};
 use crate::frame::ETHERNET_LEN;
 use crate::naming::parse_key;
 use crate::units::Proto;
@@ -152,6 +152,50 @@ fn a_binding_that_two_checks_are_about_is_healthy_when_both_say_so() {
         }
     }
     assert_eq!(said, [Health::Unhealthy], "once, and never otherwise");
+}
+
+/// Whether the container is behind the port, it has ended and says so to somebody else.
+#[test]
+fn a_hint_brings_the_next_probe_forward_and_those_after_it() {
+    let timeout = Duration::from_millis(INTERVAL / 2);
+    let mut server = Server::new(HERE);
+    server.prober = Prober::new(vec![Check { timeout, ..check() }], 1);
+    server.turn();
+    server.until(Health::Healthy);
+    server.answers = false;
+    server.now += INTERVAL / 2;
+    let died = server.now;
+    server.prober.hint(0, HERE.unwrap(), server.now);
+    server.turn();
+    assert_eq!(server.probes.last(), Some(&died), "at once");
+    // Silence takes until the timeout, and then the next one does not wait for the interval to be over.
+    let began = server.now;
+    server.prober.hint(0, Place { port: PortId(4), mac: MAC }, server.now);
+    server.prober.hint(1, HERE.unwrap(), server.now);
+    assert_eq!(server.until(Health::Unhealthy), INTERVAL + INTERVAL / HURRY, "since {began}");
+    let (_, _, tally) = server.prober.tallies().next().unwrap();
+    assert_eq!((tally.hints, tally.bad), (1, 2), "others' hints are none of its business");
+    assert_eq!(tally, Tally { hints: 1, bad: 2, sent: server.probes.len() as u64, good: tally.good, refused: 0 });
+    assert_eq!(server.prober.totals(), tally);
+}
+
+#[test]
+fn hints_without_end_cause_four_more_probes_an_interval_and_no_verdict() {
+    let mut server = Server::new(HERE);
+    server.turn();
+    server.until(Health::Healthy);
+    let (began, probes) = (server.now, server.probes.len());
+    while server.now < began + 10 * INTERVAL {
+        server.prober.hint(0, HERE.unwrap(), server.now);
+        server.turn();
+        server.turn();
+        server.now += 1;
+    }
+    assert_eq!(server.health, Health::Healthy);
+    let more = server.probes.len() - probes;
+    assert!((30..=51).contains(&more), "{more} probes in ten intervals");
+    let (_, _, tally) = server.prober.tallies().next().unwrap();
+    assert_eq!((tally.hints, tally.bad, tally.refused), (10 * INTERVAL, 0, 0));
 }
 
 #[test]

@@ -200,6 +200,64 @@ fn a_watcher_that_misses_too_much_is_told_so() {
     });
 }
 
+/// Whoever prefers not to wait for the disk is answered while it is stuck, and nobody else is; packets see both.
+#[test]
+fn who_is_in_haste_does_not_wait_for_the_disk() {
+    let stuck = Engine { is_stuck: true, ..Engine::new() };
+    let names = Arc::clone(&stuck.names);
+    with_engine("haste", stuck, |socket| {
+        let change = |binding: &str, header: &str, patience: u64| {
+            let mut stream = UnixStream::connect(socket).unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_millis(patience))).unwrap();
+            let body = format!(r#"{{"put":[{binding}]}}"#);
+            let length = body.len();
+            write!(
+                stream,
+                "POST /v1/changes HTTP/1.1\r\nHost: sixway\r\n{header}Content-Length: {length}\r\n\r\n{body}"
+            )
+            .unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).map(|()| String::from_utf8_lossy(&status).into_owned()).ok()
+        };
+        let accepted = change(WEB, "Prefer: wait=3, Respond-Async\r\n", 10_000);
+        assert_eq!(accepted.as_deref(), Some("HTTP/1.1 202"));
+        assert_eq!(names.len(), 1);
+        assert_eq!(change(SHOP, "Prefer: wait=3\r\n", 100), None);
+        assert_eq!(names.len(), 2);
+    });
+}
+
+/// One binding is asked for by its key, in any form; who was cut off hears of its health from where it left off.
+#[test]
+fn health_of_one_binding_and_a_watch_that_is_resumed() {
+    with_server("health-key", |socket| {
+        put(socket, &[WEB, BLOCK, SHOP]);
+        let get = |key: &str| ask(socket, &format!("GET /v1/health/{key}"), "");
+        let mut watcher = Watcher::new(socket, "");
+        let (_, start, _) = watcher.next();
+        let known = "blue,tcp,02:42:0a:02:00:02,10.2.0.2:80";
+        assert_eq!(get(known).2, json!({"binding": parsed(WEB_KEY), "state": "unknown"}));
+        for (key, state) in
+            [(known, "unhealthy"), ("red,tcp,-,10.2.0.2:80", "healthy"), ("blue,any,-,10.1.0.2:*", "healthy")]
+        {
+            assert_eq!(ask(socket, &format!("PUT /v1/health/{key}"), &format!(r#"{{"state":"{state}"}}"#)).0, 200);
+            assert_eq!(get(key).2["state"], state, "{key}");
+        }
+        assert_eq!(get("blue,any,-,10.1.0.2:20736-20991").2["own"], true, "on this server");
+        for (key, status) in [("blue,tcp,-,10.2.0.2:80", 404), ("green,tcp,-,10.2.0.2:80", 404), ("blue,tcp", 400)] {
+            let (found, kind, problem) = get(key);
+            assert_eq!((found, kind.as_str()), (status, "application/problem+json"), "{key}: {problem}");
+        }
+        let (_, first, event) = watcher.next();
+        assert_eq!((first, &event["health"][0]["state"]), (start.map(|id| id + 1), &json!("unhealthy")));
+        drop(watcher);
+        let mut resumed = Watcher::new(socket, &format!("Last-Event-ID: {}\r\n", first.unwrap()));
+        resumed.next();
+        let states = [resumed.next().2, resumed.next().2].map(|event| event["health"][0]["own"] == true);
+        assert_eq!(states, [false, true], "nothing twice, nothing left out");
+    });
+}
+
 /// A server that stops ends the streams of those who watch, and does not cut them off.
 #[test]
 fn watchers_are_told_when_the_server_stops() {
