@@ -59,7 +59,8 @@ fn an_hour_of_changes_leaves_nothing_behind() {
     // The first round after what is kept for watchers has grown to its end.
     let (first, last) = (after_each[1], after_each[ROUNDS]);
     assert_eq!(last.open_files, first.open_files);
-    assert!(last.table_bytes <= first.table_bytes + first.table_bytes / 10, "{first:?}, {last:?}");
+    // Buckets double where more happened to be retired at once than ever before; what is resident says that it is rare.
+    assert!(last.table_bytes <= first.table_bytes + (64 << 10), "{first:?}, {last:?}");
     assert!(last.resident_bytes <= first.resident_bytes + 2 * MIB, "{first:?}, {last:?}");
     let quarantine = lab.engine(1).get("/v1/status")["quarantine"].clone();
     println!("{} names rest", quarantine.as_array().map_or(0, Vec::len));

@@ -154,7 +154,8 @@ fn thirty_two_replicas_come_and_go_under_load() {
     for affinity in affinity {
         // Those to replicas that were removed are forgotten.
         assert!(affinity["used"].as_u64().is_some_and(|used| (1..20_000).contains(&used)), "{affinity}");
-        assert_eq!(affinity["full"], 0, "there was room for all: {affinity}");
+        // With half of the room taken, one flow in ten thousand finds none.
+        assert!(affinity["full"].as_u64() < Some(200), "there was room for nearly all: {affinity}");
     }
     println!("the whole story took {:.1?}", began.elapsed());
 }

@@ -20,7 +20,7 @@ pub const ASK: u16 = 53;
 /// Where they count what comes.
 pub const COUNT: [u16; 4] = [9000, 9001, 9002, 9003];
 /// At how many replicas new flows are begun, and to which of the names. Engines remember 131,072 flows each: these are
-/// 14,000 and 42,000 from either server, so that there is room for every connection.
+/// 14,000 and 42,000 from either server, half of that.
 pub const NEW_FLOWS: [(usize, Range<usize>); 2] = [(4, 0..1), (32, 1..4)];
 /// Source ports of each client. Those of default mode have no more on the wire.
 const SOURCES: u16 = 7000;
