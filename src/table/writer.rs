@@ -122,7 +122,7 @@ impl Writer {
                     // SAFETY: `&mut self`, and the table is of this writer. The steps are undone in reverse, so the
                     // record is still there; it is of a version that no reader has seen, and is gone before anything
                     // else is published.
-                    unsafe { self.tables[table as usize].release(handle) }
+                    unsafe { self.tables[table as usize].release(&[handle]) }
                 }
                 Step::Retired(table, handle) => {
                     // SAFETY: `&mut self`, the table is of this writer, and the step is of the staged change set.
@@ -151,7 +151,7 @@ impl Writer {
                 // SAFETY: `&mut self`, the table is of this writer, and a grace period has ended since the version
                 // that retired the record was published: every reader that holds a snapshot has one that does not see
                 // it.
-                unsafe { self.tables[table as usize].release(handle) };
+                unsafe { self.tables[table as usize].release(&[handle]) };
                 freed += 1;
             }
             if self.waiting.is_empty() {
