@@ -81,7 +81,7 @@ fn records(sets: &[Vec<Step>]) -> Vec<(String, BTreeMap<u16, u16>)> {
                 put.push(web(n, port));
             }
         }
-        done.push((record::change(nth as u64 + 2, 1000 + nth as u64, &gone, put.iter()), now.clone()));
+        done.push((record::change(nth as u64 + 2, 1000 + nth as u64, gone.iter(), put.iter()), now.clone()));
     }
     done
 }
@@ -175,7 +175,7 @@ proptest! {
                 put.extend(port.map(|port| web(n, port)));
                 port.into_iter().for_each(|port| _ = now.insert(n, port));
             }
-            frame(&mut bytes, &record::change(nth.into(), 5, &gone, put.iter()));
+            frame(&mut bytes, &record::change(nth.into(), 5, gone.iter(), put.iter()));
         }
         let rest = now.iter().filter(|&(&n, _)| usize::from(n / size) >= sets.len());
         frame(&mut bytes, &(record::listed(rest.map(|(&n, &port)| web(n, port))) + &record::complete(9, 7)));
@@ -231,7 +231,7 @@ fn every_line_reads_as_it_was_written() {
         "blue esp - 192.168.50.2 - 203.0.113.9 public=203.0.113.9",
     ] {
         let spec = binding(line);
-        let text = record::change(3, 4, std::slice::from_ref(&spec), [&spec].into_iter());
+        let text = record::change(3, 4, [&spec].into_iter(), [&spec].into_iter());
         let read: Vec<_> = text.lines().map(|line| record::read(line.as_bytes(), &mut Words::default())).collect();
         let (generation, at_ms) = (3, 4);
         let lines =
