@@ -94,12 +94,6 @@ impl Writer {
         self.waiting.records.len() + self.leaving.records.len()
     }
 
-    /// Grace periods that are over.
-    #[must_use]
-    pub fn grace_periods(&self) -> u64 {
-        self.grace.count()
-    }
-
     /// Makes all that is staged visible at once, to whoever takes a snapshot from now on, and returns its version.
     /// Then frees what readers have let go of, as [`Writer::reclaim`].
     pub fn commit(&mut self) -> u64 {
@@ -160,6 +154,7 @@ impl Writer {
             std::mem::swap(&mut self.waiting, &mut self.leaving);
             self.grace.begin();
         }
+        self.timeline.note_waste(self.unreclaimed(), self.grace.count());
         freed
     }
 

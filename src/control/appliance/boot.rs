@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as Turn, Notify};
 
 use super::claims::Wanted;
 use super::preparation::Preparation;
 use super::programs::{attach_all, connect, frags_at_work, narrow_all};
 use super::state_file;
 use super::succession::Succession;
-use super::{Appliance, Control, Host};
+use super::{Appliance, Host};
 use crate::afxdp::program::AttachError;
 use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings};
 use crate::control::changes::History;
@@ -139,7 +139,9 @@ pub(super) fn appliance(
         succession: Mutex::new(succession),
         history,
         port_down: Notify::new(),
-        control: Mutex::new(Control { writer: assembly.writer, ports, journal: journal.map(Start::open) }),
+        writer: Arc::new(Turn::new(assembly.writer)),
+        on_host: Mutex::new(ports),
+        journal: Mutex::new(journal.map(Start::open)),
     }
 }
 

@@ -15,7 +15,6 @@ use tokio::net::unix::pipe;
 use super::{Appliance, PortOnHost};
 use crate::control::changes::{ChangeSet, Wish};
 use crate::control::health::{Check, Outgoing, Place, Prober, Subject};
-use crate::control::server::Mapped;
 use crate::engine::Heard;
 use crate::naming::{HealthReport, Inside, Located, View};
 use crate::path::Surroundings;
@@ -26,6 +25,8 @@ use crate::units::{Endpoint, Mac, PortId};
 const IPV4: [u8; 2] = [0x08, 0x00];
 /// How often the mapping is looked at for new replicas while nothing else happens, in milliseconds.
 const LOOK_EVERY_MS: u64 = 250;
+/// How soon it is tried again to tell what could not be told, since a large change set had its turn.
+const TURN_WITHIN_MS: u64 = 5;
 
 impl Appliance {
     /// Probes what `[[health]]` names, for ever.
@@ -77,7 +78,7 @@ impl Appliance {
             let (names, around) = (self.tables.names.view(&guard), self.tables.around.load(&guard));
             let is_up = |port: &PortOnHost| port.link.up && port.link.running;
             let up: HashSet<PortId> =
-                self.control().ports.iter().filter(|(_, port)| is_up(port)).map(|(&id, _)| id).collect();
+                self.on_host().iter().filter(|(_, port)| is_up(port)).map(|(&id, _)| id).collect();
             for (nth, check) in self.config.health.iter().enumerate() {
                 prober.look(nth, subjects(check, &names, &up).into_iter(), now);
             }
@@ -89,23 +90,24 @@ impl Appliance {
             }
             reports
         };
-        if !reports.is_empty() {
-            self.report(reports);
-        }
-        prober.next_at(now).unwrap_or(u64::MAX).clamp(now + 1, now + LOOK_EVERY_MS)
+        let latest = if reports.is_empty() || self.report(reports) { LOOK_EVERY_MS } else { TURN_WITHIN_MS };
+        prober.next_at(now).unwrap_or(u64::MAX).clamp(now + 1, now + latest)
     }
 
-    /// Tells packets, and whoever watches, what is known of the health of replicas.
-    fn report(&self, reports: Vec<HealthReport>) {
+    /// Tells packets, and whoever watches, what is known of the health of replicas. False if it is not its turn: what the
+    /// mapping does not know by then is said again.
+    fn report(&self, reports: Vec<HealthReport>) -> bool {
+        let Ok(mut writer) = self.writer.try_lock() else { return false };
         let told = |state, binding: &dyn std::fmt::Display| tracing::info!(%binding, "is {state}");
         for report in reports {
             told(report.state, &report.binding);
             let report = [Located { line: 1, value: report }];
             let set = ChangeSet::Apply { puts: &[], deletes: &[], health: &report };
-            if self.change(&Wish { set, if_generation: None, force: false }).is_err() {
+            if self.carry_out(&mut writer, &Wish { set, if_generation: None, force: false }).is_err() {
                 tracing::warn!(binding = %report[0].value.binding, "has left the mapping meanwhile");
             }
         }
+        true
     }
 }
 

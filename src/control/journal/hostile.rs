@@ -94,7 +94,7 @@ fn journal(sets: usize) -> (Vec<u8>, Vec<usize>) {
     for nth in 0..=sets {
         let text = match nth {
             0 => record::base(FileMark::default()),
-            n => record::change(n as u64, 1000, &[], std::iter::once(&web(n))),
+            n => record::change(n as u64, 1000, std::iter::empty::<BindingSpec>(), std::iter::once(&web(n))),
         };
         frame::put(&mut bytes, ID, nth as u64 + 1, text.as_bytes());
         ends.push(bytes.len());

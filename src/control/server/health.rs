@@ -12,7 +12,7 @@ use super::Problem;
 use super::bindings::lines_of;
 use super::change::Changed;
 use super::routes::Engine;
-use crate::control::changes::{ChangeSet, Refused, Wish};
+use crate::control::changes::{Asked, AskedSet, Refused};
 use crate::naming::{BindingKey, Change, Health, HealthReport, Located, Rule, parse_key};
 
 /// The body of `PUT /v1/health/{key}`.
@@ -40,9 +40,9 @@ pub(super) async fn put(
     let Path(text) = key.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let binding = read_key(&text)?;
     let Json(Verdict { state }) = verdict.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
-    let report = [Located { line: 1, value: HealthReport { binding, state } }];
-    let set = ChangeSet::Apply { puts: &[], deletes: &[], health: &report };
-    match engine.change(&Wish { set, if_generation: None, force: false }) {
+    let health = vec![Located { line: 1, value: HealthReport { binding, state } }];
+    let set = AskedSet::Apply { puts: Vec::new(), deletes: Vec::new(), health };
+    match engine.change(Asked { set, if_generation: None, force: false }).await {
         Ok(Change { generation, health, .. }) => Ok(Json(Changed { generation, health, ..Changed::default() })),
         Err(Refused::Clashes(clashes)) if clashes.iter().all(|clash| clash.rule == Rule::NoSuchBinding) => {
             Err(Problem::not_found(format!("there is no binding `{text}`")))

@@ -21,8 +21,8 @@ pub use change::Changed;
 pub use flows::{End, Flow};
 pub use problem::{Fault, Problem};
 pub use report::{
-    AffinityReport, DropCount, ExplainRequest, Mapped, Observed, PortReport, Ports, ProcessReport, Quarantined,
-    QueueReport, Served, Status, TablesReport, Traffic, WorkerReport,
+    AffinityReport, Attaching, Changing, DropCount, ExplainRequest, Mapped, Observed, PortReport, Ports, ProcessReport,
+    Quarantined, QueueReport, Served, Status, TablesReport, Traffic, WorkerReport,
 };
 pub use routes::{ROUTES, router, serve};
 pub use socket::{Bequest, ControlSocket};
