@@ -1,5 +1,6 @@
 //! A replica dies and the one that stands by takes over, without a change inside any container.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -142,8 +143,18 @@ fn deaths() -> usize {
     std::env::var("SIXWAY_DEATHS").map_or(10, |number| number.parse().expect("a number"))
 }
 
-fn print(what: &str, mut times: Vec<Duration>) {
+/// Prints the times, and keeps them for `bench/pictures` in the directory that `SIXWAY_FIGURES` names, if it does: a file
+/// for each kind, `failover-NAME.tsv`, what it is in a line that begins with `#`, then the milliseconds of a death a line, in
+/// order.
+fn print(what: &str, name: &str, mut times: Vec<Duration>) {
     times.sort();
+    if let Some(directory) = std::env::var_os("SIXWAY_FIGURES") {
+        let mut text = format!("# milliseconds to the first answer: {what}, probes every {INTERVAL:?}\n");
+        times.iter().for_each(|time| text += &format!("{:.1}\n", time.as_secs_f64() * 1e3));
+        let directory = Path::new(&directory);
+        fs::create_dir_all(directory).expect("a directory");
+        fs::write(directory.join(format!("failover-{name}.tsv")), text).expect("a file");
+    }
     let at = |quantile: f64| times[((times.len() - 1) as f64 * quantile).round() as usize];
     let (median, p99, worst) = (at(0.5), at(0.99), at(1.0));
     println!(
@@ -172,12 +183,12 @@ fn a_replica_that_stands_by_takes_over_from_one_that_dies() {
         times.push(died.elapsed());
         first = Process::start(lab.at("first"), "first");
     }
-    print("a process that ends", times);
+    print("a process that ends", "ends", times);
 
     let route = format!("route replace default via {GATEWAY} dev eth0 onlink");
-    for (what, death, cure) in [
-        ("a cable that is pulled", "link set eth0 down", "link set eth0 up"),
-        ("a container that falls silent", "route del default", &route),
+    for (what, name, death, cure) in [
+        ("a cable that is pulled", "unplugged", "link set eth0 down", "link set eth0 up"),
+        ("a container that falls silent", "silent", "route del default", &route),
     ] {
         let mut times = Vec::new();
         for _ in 0..deaths() {
@@ -190,7 +201,7 @@ fn a_replica_that_stands_by_takes_over_from_one_that_dies() {
             inside.ip(cure);
             inside.ip(&route);
         }
-        print(what, times);
+        print(what, name, times);
     }
 }
 
@@ -212,7 +223,7 @@ fn an_explicit_change_takes_effect_at_once() {
         times.push(began.elapsed());
         request(&socket, path, &json!({ "state": "healthy" }));
     }
-    print("an explicit change", times);
+    print("an explicit change", "told", times);
 }
 
 /// Probes go where packets to containers go, and the counters say so.
