@@ -13,7 +13,10 @@ use super::machine;
 const TICKS: u32 = 2;
 
 /// Where figures are kept, if anywhere.
-pub struct Figures(Option<PathBuf>);
+pub struct Figures {
+    directory: Option<PathBuf>,
+    machine: String,
+}
 
 impl Figures {
     /// In this directory.
@@ -21,12 +24,12 @@ impl Figures {
         if let Some(directory) = &directory {
             fs::create_dir_all(directory).expect("a directory");
         }
-        Figures(directory)
+        Figures { directory, machine: machine::describe() }
     }
 
     /// Keeps a table.
     pub fn table(&self, name: &str, what: &str, columns: &[&str], rows: &[Vec<String>]) {
-        let mut text = head(what, columns);
+        let mut text = self.head(what, columns);
         for row in rows {
             text.push_str(&row.join("\t"));
             text.push('\n');
@@ -37,7 +40,7 @@ impl Figures {
     /// Keeps a distribution of nanoseconds, as `HdrHistogram` plots are drawn: by how many halvings a quantile is away
     /// from 100%.
     pub fn distribution(&self, name: &str, what: &str, times: &Histogram<u64>) {
-        let mut text = head(what, &["quantile", "one_in", "microseconds"]);
+        let mut text = self.head(what, &["quantile", "one_in", "microseconds"]);
         for point in times.iter_quantiles(TICKS) {
             let quantile = point.quantile_iterated_to();
             if quantile < 1.0 {
@@ -49,18 +52,23 @@ impl Figures {
         self.write(name, &text);
     }
 
+    fn head(&self, what: &str, columns: &[&str]) -> String {
+        format!("# {what}\n# {}\n# {}\n", self.machine, columns.join("\t"))
+    }
+
     fn write(&self, name: &str, text: &str) {
-        if let Some(directory) = &self.0 {
+        if let Some(directory) = &self.directory {
             fs::write(directory.join(format!("{name}.tsv")), text).expect("a file");
         }
     }
 }
 
-/// Columns of a row.
+/// Columns of a row, no number of them with more than four decimals.
 pub fn row(columns: &[&dyn Display]) -> Vec<String> {
-    columns.iter().map(ToString::to_string).collect()
-}
-
-fn head(what: &str, columns: &[&str]) -> String {
-    format!("# {what}\n# {}\n# {}\n", machine::describe(), columns.join("\t"))
+    let text = |column: &&dyn Display| {
+        let text = column.to_string();
+        let number = text.parse::<f64>().ok().filter(|_| text.contains('.'));
+        number.map_or(text, |number| format!("{number:.4}"))
+    };
+    columns.iter().map(text).collect()
 }
