@@ -181,7 +181,7 @@ fn a_prepared_change_set_is_seen_by_nobody_until_its_commit() {
         let prepared = writer.prepare(&puts, &[]).unwrap();
         assert!(prepared.current(&guard).inner(new).is_none() && names.view(&guard).inner(new).is_none());
         assert!(prepared.view(&guard).inner(new).is_some());
-        assert_eq!(prepared.gone().iter().map(ToString::to_string).collect::<Vec<_>>(), [web.trim()]);
+        assert_eq!(prepared.gone(&table::pin()).map(|gone| gone.to_string()).collect::<Vec<_>>(), [web.trim()]);
         assert_eq!(prepared.put().map(|put| &puts[0].value == put).collect::<Vec<_>>(), [true]);
         assert_eq!(prepared.change().published, [Endpoint { proto: Proto::TCP, ip: ip("9.9.9.9"), port: 80 }]);
         if is_committed {
@@ -194,6 +194,25 @@ fn a_prepared_change_set_is_seen_by_nobody_until_its_commit() {
         assert_eq!((names.view(&guard).inner(new).is_some(), names.len()), (is_committed, 1));
         assert_eq!(writer.containers_here().count(), 1);
     }
+}
+
+/// What a container, a server and a public address are counted for is as before when their last binding was to go and
+/// stays: they live as long as any binding names them.
+#[test]
+fn what_an_uncommitted_change_set_ended_lives_as_long_as_its_bindings() {
+    let web = "blue tcp - 2.2.2.2:20480 02:00:00:00:00:01 10.0.0.1:80 public=9.9.9.9";
+    let (names, mut writer) = load(web).unwrap();
+    let key = |line: &str| [Located { line: 1, value: parse_mapping(line).unwrap()[0].value.key() }];
+    drop(writer.prepare(&[], &key(web)).unwrap());
+    let second = "blue tcp - 2.2.2.2:20481 02:00:00:00:00:01 10.0.0.1:81 public=9.9.9.9";
+    writer.apply(&parse_mapping(second).unwrap(), &[]).unwrap();
+    writer.apply(&[], &key(second)).unwrap();
+    let guard = table::pin();
+    let view = names.view(&guard);
+    let lines: Vec<String> = view.bindings().filter_map(|binding| Some(view.spec(binding)?.to_string())).collect();
+    assert_eq!(lines, [format!("{web}:80")]);
+    writer.apply(&[], &key(web)).unwrap();
+    assert_eq!((names.len(), names.view(&table::pin()).all_containers().count()), (0, 0));
 }
 
 #[test]

@@ -2,12 +2,14 @@
 //! over an hour's worth of changes.
 //!
 //! ```text
-//! cargo bench --bench updates [-- boot|walk|flat|live ...] [--bindings N] [--rounds N]
+//! cargo bench --bench updates [-- boot|walk|flat|start|live ...] [--bindings N] [--rounds N] [--out DIR]
 //! ```
-//! All four parts by default; a million bindings (live: a tenth of them), 5 rounds.
+//! All five parts by default; a million bindings (live, flat: a tenth of them), 5 rounds. `--out` keeps the figures for
+//! `bench/pictures`, in a directory as cargo's own working directory sees it.
 
 mod boot;
 mod changes;
+mod figures;
 mod flat;
 mod live;
 #[path = "../pipeline/machine.rs"]
@@ -25,33 +27,45 @@ mod world;
 
 use hdrhistogram::Histogram;
 
+use figures::Figures;
+
 fn main() {
     let mut words = std::env::args().skip(1);
-    let (mut parts, mut bindings, mut rounds) = (Vec::new(), 1_000_000, 5);
+    let (mut parts, mut bindings, mut rounds, mut out) = (Vec::new(), 1_000_000, 5, None);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|word| word.parse::<usize>().ok()).expect("a number");
         match word.as_str() {
             boot::CHILD => return boot::child(&words.next().expect("a file")),
             "--bindings" => bindings = number(),
             "--rounds" => rounds = number().max(1),
-            "boot" | "walk" | "flat" | "live" => parts.push(word),
+            "--out" => out = Some(words.next().expect("a directory").into()),
+            "boot" | "walk" | "flat" | "start" | "live" => parts.push(word),
             _ => {} // cargo itself adds --bench
         }
     }
     println!("{}", machine::describe());
+    let figures = Figures::new(out);
     let wants = |part: &str| parts.is_empty() || parts.iter().any(|it| it == part);
     if wants("boot") {
-        boot::run(bindings, rounds);
+        boot::run(bindings, rounds, &figures);
     }
     if wants("walk") {
-        walk::run(bindings, rounds);
+        apart(|| walk::run(bindings, rounds, &figures));
     }
     if wants("flat") {
         flat::run(bindings / 10);
     }
-    if wants("live") {
-        live::run(bindings / 10, rounds);
+    if wants("start") {
+        live::start::run(bindings, rounds, &figures);
     }
+    if wants("live") {
+        apart(|| live::run(bindings / 10, rounds, &figures));
+    }
+}
+
+/// In a thread of its own: the core that it keeps to and its place in line are not the next part's.
+fn apart(part: impl FnOnce() + Send) {
+    std::thread::scope(|scope| scope.spawn(part).join().expect("the part comes to its end"));
 }
 
 /// Times in nanoseconds, to three digits.
@@ -62,6 +76,11 @@ fn histogram() -> Histogram<u64> {
 /// Percentiles in microseconds, a column each.
 fn percentiles(times: &Histogram<u64>, quantiles: &[f64]) -> String {
     quantiles.iter().map(|&quantile| format!(" {:>8.1}", times.value_at_quantile(quantile) as f64 / 1e3)).collect()
+}
+
+/// Sizes up to this one: what is drawn by size.
+fn sizes(bindings: usize) -> [usize; 4] {
+    [bindings / 100, bindings / 10, bindings / 3, bindings]
 }
 
 fn median(values: &mut [f64]) -> f64 {

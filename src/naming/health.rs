@@ -249,7 +249,7 @@ impl Staging<'_> {
     /// Counts the unhealthy bindings of containers anew where they changed.
     pub(super) fn count_unhealthy(&mut self) {
         let mut changes: BTreeMap<Handle, i64> = BTreeMap::new();
-        for &(container, by) in &self.staged.unhealthy {
+        for (container, by) in self.staged.unhealthy.iter() {
             *changes.entry(container).or_default() += i64::from(by);
         }
         for (container, by) in changes.into_iter().filter(|&(_, by)| by != 0) {

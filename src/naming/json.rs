@@ -1,6 +1,10 @@
 //! The JSON form of bindings and their keys, as the control socket speaks it.
 
-use serde::de::Error as _;
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::{Ip, Mac, PortRange};
@@ -11,11 +15,12 @@ use super::spec::{BindingKey, BindingSpec, KeyPorts, Ports, Protocol};
 /// `{"network":"blue","proto":"tcp","server":{…},"container":{…},"weight":2}`
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BindingForm {
-    network: String,
-    proto: String,
-    server: HalfForm,
-    container: HalfForm,
+struct BindingForm<'a> {
+    #[serde(borrow)]
+    network: Text<'a>,
+    proto: Text<'a>,
+    server: HalfForm<'a>,
+    container: HalfForm<'a>,
     #[serde(default = "one", skip_serializing_if = "is_one")]
     weight: u16,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -25,57 +30,126 @@ struct BindingForm {
     #[serde(default, skip_serializing_if = "is_false")]
     native: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
+    id: Option<Text<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    public: Option<String>,
+    public: Option<Text<'a>>,
 }
 
 /// `{"network":"blue","proto":"tcp","container":{…},"id":"…"}`
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyForm {
-    network: String,
-    proto: String,
-    container: HalfForm,
+struct KeyForm<'a> {
+    #[serde(borrow)]
+    network: Text<'a>,
+    proto: Text<'a>,
+    container: HalfForm<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
+    id: Option<Text<'a>>,
 }
 
 /// `{"mac":"…","ip":"…","port":80}`, with `"ports":"20736-20991"` or `"port":"*"` for a block, and neither for a
 /// portless protocol.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HalfForm {
+struct HalfForm<'a> {
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    mac: Option<Text<'a>>,
+    ip: Text<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    mac: Option<String>,
-    ip: String,
+    port: Option<PortForm<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    port: Option<PortForm>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ports: Option<String>,
+    ports: Option<Text<'a>>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "a port is a number of 0 to 65535, or \"*\"")]
-enum PortForm {
+#[derive(Serialize)]
+#[serde(untagged)]
+enum PortForm<'a> {
     Number(u16),
-    Text(String),
+    Text(Text<'a>),
 }
 
-impl HalfForm {
-    fn new(mac: Option<Mac>, ip: Ip, ports: Ports, same_numbers: bool) -> HalfForm {
+/// A text that is not copied where it stands in the JSON as it is: a whole mapping has ten million of them.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Text<'a>(Cow<'a, str>);
+
+impl<T: ToString> From<T> for Text<'_> {
+    fn from(shown: T) -> Self {
+        Text(Cow::Owned(shown.to_string()))
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Reader)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for PortForm<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PortForm<'a>, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = PortForm<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port is a number of 0 to 65535, or \"*\"")
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<PortForm<'de>, E> {
+                let port = u16::try_from(number).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self));
+                port.map(PortForm::Number)
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<PortForm<'de>, E> {
+                Ok(PortForm::Text(Text(Cow::Borrowed(text))))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<PortForm<'de>, E> {
+                Ok(PortForm::Text(Text(Cow::Owned(text.to_owned()))))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl<'a> HalfForm<'a> {
+    fn new(mac: Option<Mac>, ip: Ip, ports: Ports, same_numbers: bool) -> HalfForm<'a> {
         let (port, ports) = match ports {
-            _ if same_numbers => (Some(PortForm::Text("*".to_owned())), None),
+            _ if same_numbers => (Some(PortForm::Text(Text(Cow::Borrowed("*")))), None),
             Ports::None => (None, None),
             Ports::One(port) => (Some(PortForm::Number(port)), None),
-            Ports::Block(range) => (None, Some(range.to_string())),
+            Ports::Block(range) => (None, Some(range.into())),
         };
-        HalfForm { mac: mac.map(|mac| mac.to_string()), ip: ip.to_string(), port, ports }
+        HalfForm { mac: mac.map(Text::from), ip: ip.into(), port, ports }
     }
 
     fn read(&self) -> Result<(Option<Mac>, Ip, WrittenPorts), String> {
         let mac = self.mac.as_ref().map_or(Ok(None), |text| field::mac(text.as_bytes()))?;
-        let ip = self.ip.parse().map_err(|_| format!("`{}` is no IP address", self.ip))?;
+        let ip = self.ip.parse().map_err(|_| format!("`{}` is no IP address", &*self.ip))?;
         let ports = match (&self.port, &self.ports) {
             (None, None) => WrittenPorts::Ports(Ports::None),
             (Some(PortForm::Number(port)), None) => WrittenPorts::Ports(Ports::One(*port)),
@@ -106,10 +180,10 @@ fn protocol(word: &str, ip: Ip) -> Result<Protocol, String> {
     Protocol::from_word(word, ip.is_v4()).ok_or_else(expected)
 }
 
-impl TryFrom<BindingForm> for BindingSpec {
+impl TryFrom<BindingForm<'_>> for BindingSpec {
     type Error = String;
 
-    fn try_from(form: BindingForm) -> Result<BindingSpec, String> {
+    fn try_from(form: BindingForm<'_>) -> Result<BindingSpec, String> {
         let (server_mac, server_ip, wire) = form.server.read().map_err(|why| format!("server: {why}"))?;
         let (mac, ip, inside) = form.container.read().map_err(|why| format!("container: {why}"))?;
         let WrittenPorts::Ports(wire) = wire else {
@@ -124,7 +198,7 @@ impl TryFrom<BindingForm> for BindingSpec {
         };
         let public = form.public.map(|text| field::published(text.as_bytes())).transpose()?;
         let spec = BindingSpec {
-            network: form.network.into(),
+            network: (&*form.network).into(),
             proto: protocol(&form.proto, ip)?,
             server_mac,
             server_ip,
@@ -136,7 +210,7 @@ impl TryFrom<BindingForm> for BindingSpec {
             standby: form.standby,
             drain: form.drain,
             native: form.native,
-            id: form.id.map(Into::into),
+            id: form.id.map(|id| (&*id).into()),
             public,
         };
         spec.check().map_err(|fault| fault.message)?;
@@ -144,33 +218,33 @@ impl TryFrom<BindingForm> for BindingSpec {
     }
 }
 
-impl TryFrom<KeyForm> for BindingKey {
+impl TryFrom<KeyForm<'_>> for BindingKey {
     type Error = String;
 
-    fn try_from(form: KeyForm) -> Result<BindingKey, String> {
+    fn try_from(form: KeyForm<'_>) -> Result<BindingKey, String> {
         let (mac, ip, ports) = form.container.read().map_err(|why| format!("container: {why}"))?;
         let ports = match ports {
             WrittenPorts::Same => KeyPorts::SameNumbers,
             WrittenPorts::Ports(ports) => KeyPorts::Exactly(ports),
         };
         let proto = protocol(&form.proto, ip)?;
-        Ok(BindingKey { network: form.network.into(), proto, mac, ip, ports, id: form.id.map(Into::into) })
+        Ok(BindingKey { network: (&*form.network).into(), proto, mac, ip, ports, id: form.id.map(|id| (&*id).into()) })
     }
 }
 
 impl Serialize for BindingSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let form = BindingForm {
-            network: self.network.to_string(),
-            proto: self.proto.to_string(),
+            network: Text(Cow::Borrowed(&self.network)),
+            proto: self.proto.into(),
             server: HalfForm::new(self.server_mac, self.server_ip, self.wire, false),
             container: HalfForm::new(self.mac, self.ip, self.inside, self.is_same_numbers()),
             weight: self.weight,
             standby: self.standby,
             drain: self.drain,
             native: self.native,
-            id: self.id.as_ref().map(ToString::to_string),
-            public: self.public.map(|public| public.to_string()),
+            id: self.id.as_deref().map(|id| Text(Cow::Borrowed(id))),
+            public: self.public.map(Text::from),
         };
         form.serialize(serializer)
     }
@@ -189,10 +263,10 @@ impl Serialize for BindingKey {
             KeyPorts::Exactly(ports) => (ports, false),
         };
         let form = KeyForm {
-            network: self.network.to_string(),
-            proto: self.proto.to_string(),
+            network: Text(Cow::Borrowed(&self.network)),
+            proto: self.proto.into(),
             container: HalfForm::new(self.mac, self.ip, ports, same),
-            id: self.id.as_ref().map(ToString::to_string),
+            id: self.id.as_deref().map(|id| Text(Cow::Borrowed(id))),
         };
         form.serialize(serializer)
     }

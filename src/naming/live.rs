@@ -131,6 +131,18 @@ impl Names {
             + self.illnesses.len()
     }
 
+    /// Records that change sets have ended and that are not yet freed, since a worker may still hold them.
+    #[must_use]
+    pub fn retired(&self) -> usize {
+        self.timeline.retired()
+    }
+
+    /// How often all workers were waited for, to free what was retired before.
+    #[must_use]
+    pub fn grace_periods(&self) -> u64 {
+        self.timeline.grace_periods()
+    }
+
     /// Places of all tables that ever held a record. What is neither live nor retired of them is vacant.
     #[must_use]
     pub fn places(&self) -> usize {

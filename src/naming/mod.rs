@@ -1,10 +1,12 @@
 //! Floor 2: six-tuples, bindings, the mapping file, and the live tables behind `outer` and `inner`.
 
+mod ahead;
 mod change;
 mod describe;
 mod groups;
 mod hash;
 mod health;
+mod identity;
 mod json;
 mod lead;
 mod live;
@@ -24,6 +26,7 @@ mod service;
 mod sizes;
 mod spec;
 mod staging;
+mod tally;
 mod view;
 mod writer;
 
@@ -32,7 +35,7 @@ pub use hash::flow_hash;
 pub use health::{Health, HealthNote, HealthReport};
 pub use lead::Lead;
 pub use live::Names;
-pub use mapping::{Mistake, Words, locate, parse_binding, parse_key, parse_mapping, read_mapping};
+pub use mapping::{Mistake, Words, in_turns, locate, parse_binding, parse_key, parse_mapping, read_mapping};
 pub use name::{Inside, Public, Wire};
 pub use network::{Action, Midstream, Network, NetworkError, Networks, PairRule};
 pub use prepared::Prepared;

@@ -11,6 +11,7 @@ use super::owners;
 use super::record::Container;
 use super::spec::{BindingSpec, Protocol};
 use super::staging::Staged;
+use super::tally::Tally;
 use super::view::View;
 use super::writer::NamesWriter;
 
@@ -48,7 +49,7 @@ impl<'w> Prepared<'w> {
                     _ => None,
                 })),
                 replicas_gone: sorted(staged.replicas_gone.iter().copied()),
-                containers: staged.local.iter().map(|&(container, _)| container).collect(),
+                containers: staged.local.iter().map(|(container, _)| container).collect(),
                 health: staged.health.len(),
             };
         change.containers.sort_unstable();
@@ -88,12 +89,10 @@ impl<'w> Prepared<'w> {
     }
 
     /// The bindings that are gone or have another in their place, as they were.
-    #[must_use]
-    pub fn gone(&self) -> Vec<BindingSpec> {
-        let guard = table::pin();
-        let before = self.writer.names.view(&guard);
+    pub fn gone<'a>(&'a self, guard: &'a Guard) -> impl Iterator<Item = BindingSpec> + use<'a, 'w> {
+        let before = self.writer.names.view(guard);
         let handles: &[Handle] = self.staged.as_ref().map_or(&[], |staged| &staged.gone);
-        handles.iter().filter_map(|&handle| before.spec(before.binding(handle)?)).collect()
+        handles.iter().filter_map(move |&handle| before.spec(before.binding(handle)?))
     }
 
     /// What is known of bindings from now on, other than before.
@@ -130,17 +129,17 @@ impl<'w> Prepared<'w> {
         let NamesWriter { names, writer, here } = &mut *self.writer;
         let guard = table::pin();
         let before = names.view(&guard);
-        let tallies: [(&Vec<_>, CounterOf); 2] =
+        let tallies: [(&Tally, CounterOf); 2] =
             [(&staged.active, Container::active), (&staged.local, Container::local)];
         let count = |gained: bool, view: &View<'_>| {
             for (tally, of) in tallies {
-                for &(container, by) in tally.iter().filter(|&&(_, by)| (by > 0) == gained) {
+                for (container, by) in tally.iter().filter(|&(_, by)| (by > 0) == gained) {
                     if let Some(container) = before.container(container).or(view.container(container)) {
                         of(container).fetch_add(by as u32, Ordering::Relaxed);
                     }
                 }
             }
-            for &(address, by) in staged.eligible.iter().filter(|&&(_, by)| (by > 0) == gained) {
+            for (address, by) in staged.eligible.iter().filter(|&(_, by)| (by > 0) == gained) {
                 let publics = &names.public_ips;
                 if let Some(public) = publics.get(address, before.at()).or(publics.get(address, view.at())) {
                     public.eligible.fetch_add(by as u32, Ordering::Relaxed);

@@ -3,23 +3,25 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use crate::table::{Handle, Writer};
 use crate::units::{Ip, Mac, NetworkId, PortRange};
 
+use super::ahead::{Ahead, BURST};
 use super::change::{Clash, Located, Rule, Wanted};
-use super::hash::{inside_hash, ip_hash, mix, pair_hash, text_hash, wire_hash};
+use super::hash::{ip_hash, mix, text_hash, wire_hash};
 use super::health::{Health, Judged};
+use super::identity::Who;
 use super::live::Names;
 use super::placed::Placed;
 use super::record::{
-    BY_CONTAINER, BY_ID, BY_INSIDE, BY_PAIR, Binding, Container, ContainerId, Flags, PublicIp, Server, ServiceName,
-    blocks_hash, id_hash, shared_hash,
+    BY_CONTAINER, BY_INSIDE, BY_PUBLIC, BY_WIRE, Binding, Container, ContainerId, Flags, PublicIp, Server, ServiceName,
 };
 use super::replica::ReplicaId;
 use super::sizes::Sizes;
-use super::spec::{BindingKey, BindingSpec, KeyPorts, Part, Ports, Protocol};
+use super::spec::{BindingKey, BindingSpec, Part, Ports, Protocol};
+use super::tally::{Referred, Tally};
 
 /// What is staged, once it is known to break no rule.
 #[derive(Default)]
@@ -30,13 +32,13 @@ pub(super) struct Staged {
     /// Wire names of our own servers that something was done to.
     pub(super) touched: Vec<(Ip, Protocol, PortRange)>,
     /// By how much the number of active bindings of a container changes.
-    pub(super) active: Vec<(Handle, i32)>,
+    pub(super) active: Tally,
     /// The same of its unhealthy bindings.
-    pub(super) unhealthy: Vec<(Handle, i32)>,
+    pub(super) unhealthy: Tally,
     /// The same of its bindings to our own ServerIPs.
-    pub(super) local: Vec<(Handle, i32)>,
+    pub(super) local: Tally,
     /// By how much the number of a public address's bindings changes that may get new connections.
-    pub(super) eligible: Vec<(Handle, i32)>,
+    pub(super) eligible: Tally,
     /// Public names that a binding gains or loses.
     pub(super) published: Vec<(Ip, u16, Protocol)>,
     /// Bindings that are gone, or have another in their place.
@@ -50,17 +52,13 @@ pub(super) struct Staged {
     /// Replicas that have left their service.
     pub(super) replicas_gone: Vec<ReplicaId>,
     /// References counted so far, to be taken back if nothing comes of it.
-    counts: Vec<(Counted, Handle, i32)>,
+    referred: Referred,
 }
 
 impl Staged {
     /// Takes back what was counted. To be called before the tables are rolled back.
     pub(super) fn undo(self, names: &Names, writer: &Writer) {
-        for (counted, handle, by) in self.counts {
-            if let Some(count) = counted.of(handle, names, writer) {
-                count.fetch_sub(by as u32, Ordering::Relaxed);
-            }
-        }
+        self.referred.undo(names, writer);
     }
 }
 
@@ -83,41 +81,17 @@ pub(super) struct Staging<'w> {
     /// smaller ones.
     pub(super) any_older: bool,
     last_network: Option<(Arc<str>, NetworkId)>,
-}
-
-/// Whose references are counted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Counted {
-    Container,
-    Server,
-    PublicIp,
-}
-
-impl Counted {
-    fn of<'w>(self, handle: Handle, names: &'w Names, writer: &'w Writer) -> Option<&'w AtomicU32> {
-        match self {
-            Counted::Container => names.containers.get_staged(handle, writer).map(|record| &record.bindings),
-            Counted::Server => names.servers.get_staged(handle, writer).map(|record| &record.bindings),
-            Counted::PublicIp => names.public_ips.get_staged(handle, writer).map(|record| &record.bindings),
-        }
-    }
-}
-
-/// Whose binding is looked for: all of an identity but the ports.
-#[derive(Clone, Copy)]
-struct Who<'a> {
-    network: NetworkId,
-    proto: Protocol,
-    mac: Option<Mac>,
-    ip: Ip,
-    id: Option<&'a str>,
+    last_server: Option<(Ip, Option<Mac>, Handle)>,
+    /// Client blocks and public bindings among the drafts.
+    blocks: usize,
+    publics: usize,
 }
 
 /// A put whose network is known.
 #[derive(Clone, Copy)]
-struct Draft {
-    put: u32,
-    network: NetworkId,
+pub(super) struct Draft {
+    pub(super) put: u32,
+    pub(super) network: NetworkId,
     log2: u8,
     /// What was known of the binding that it replaces.
     health: Health,
@@ -138,6 +112,9 @@ impl<'w> Staging<'w> {
             reflagged: HashMap::new(),
             any_older: false,
             last_network: None,
+            last_server: None,
+            blocks: 0,
+            publics: 0,
         }
     }
 
@@ -162,38 +139,63 @@ impl<'w> Staging<'w> {
     /// Finds what each put replaces: nothing is done where it is there already, and what differs is retired.
     /// `renumber`: a `*` block replaces the one of other numbers.
     pub(super) fn match_puts(&mut self, renumber: bool) {
-        for put in 0..self.puts.len() {
-            let spec = &self.puts[put].value;
-            let Some(network) = self.admit(put) else { continue };
-            let (base, log2) = spec.inside.base_and_log2();
-            let mut draft = Draft { put: put as u32, network, log2, health: Health::Unknown };
-            let who = Who { network, proto: spec.proto, mac: spec.mac, ip: spec.ip, id: spec.id.as_deref() };
-            let exact = self.find_ports(who, (base, log2, spec.is_block()));
-            let found = match exact {
-                None if renumber && spec.is_same_numbers() => self.find_same_numbers(who).ok(),
-                exact => exact,
-            };
-            let Some(handle) = found else {
-                self.drafts.push(draft);
-                self.staged.put.push(put as u32);
-                self.staged.added += 1;
+        let none_before = self.names.bindings.is_empty();
+        let mut burst = Vec::with_capacity(BURST);
+        for first in (0..self.puts.len()).step_by(BURST) {
+            let last = self.puts.len().min(first + BURST);
+            burst.extend((first..last).filter_map(|put| self.draft(put)));
+            if none_before {
+                burst.drain(..).for_each(|draft| self.add_draft(draft));
                 continue;
-            };
-            if self.put_of(handle).is_some() {
-                self.clash(put, Rule::SameIdentity, Some(handle), "is the same binding as another".to_owned());
-            } else if self.is_unchanged(handle, spec) {
-                self.place(handle, put);
-            } else {
-                draft.health = self.health_where_it_is(handle, spec);
-                if draft.health == Health::Unknown {
-                    self.forget(handle);
-                }
-                self.retire(handle);
-                self.drafts.push(draft);
-                self.staged.gone.push(handle);
-                self.staged.put.push(put as u32);
-                self.staged.replaced += 1;
             }
+            self.look_ahead(&burst, Ahead::Identity);
+            burst.drain(..).for_each(|draft| self.match_put(draft, renumber));
+        }
+    }
+
+    fn draft(&mut self, put: usize) -> Option<Draft> {
+        let network = self.admit(put)?;
+        let (_, log2) = self.puts[put].value.inside.base_and_log2();
+        Some(Draft { put: put as u32, network, log2, health: Health::Unknown })
+    }
+
+    fn add_draft(&mut self, draft: Draft) {
+        let spec = &self.puts[draft.put as usize].value;
+        self.blocks += usize::from(spec.is_block());
+        self.publics += usize::from(spec.public.is_some());
+        self.drafts.push(draft);
+        self.staged.put.push(draft.put);
+        self.staged.added += 1;
+    }
+
+    fn match_put(&mut self, mut draft: Draft, renumber: bool) {
+        let put = draft.put as usize;
+        let puts = self.puts;
+        let spec = &puts[put].value;
+        let who = Who::of(draft.network, spec);
+        let exact = self.find_ports(who, spec.inside);
+        let found = match exact {
+            None if renumber && spec.is_same_numbers() => self.find_same_numbers(who).ok(),
+            exact => exact,
+        };
+        let Some(handle) = found else {
+            self.add_draft(draft);
+            return;
+        };
+        if self.put_of(handle).is_some() {
+            self.clash(put, Rule::SameIdentity, Some(handle), "is the same binding as another".to_owned());
+        } else if self.is_unchanged(handle, spec) {
+            self.place(handle, put);
+        } else {
+            draft.health = self.health_where_it_is(handle, spec);
+            if draft.health == Health::Unknown {
+                self.forget(handle);
+            }
+            self.retire(handle);
+            self.staged.gone.push(handle);
+            self.add_draft(draft);
+            self.staged.added -= 1;
+            self.staged.replaced += 1;
         }
     }
 
@@ -220,8 +222,15 @@ impl<'w> Staging<'w> {
         self.any_older = !self.names.bindings.is_empty();
         let mut drafts = std::mem::take(&mut self.drafts);
         drafts.sort_by_key(|draft| Reverse(draft.log2));
-        for draft in drafts {
-            self.insert(draft);
+        let bindings = &self.names.bindings;
+        for (index, more) in
+            [(BY_WIRE, drafts.len()), (BY_INSIDE, drafts.len()), (BY_CONTAINER, self.blocks), (BY_PUBLIC, self.publics)]
+        {
+            bindings.reserve(self.writer, index, more);
+        }
+        for burst in drafts.chunks(BURST) {
+            self.look_ahead(burst, Ahead::AllNames);
+            burst.iter().for_each(|&draft| self.insert(draft));
         }
     }
 
@@ -232,17 +241,7 @@ impl<'w> Staging<'w> {
         }
         self.make_groups();
         self.count_unhealthy();
-        for at in 0..self.staged.counts.len() {
-            let (counted, handle, by) = self.staged.counts[at];
-            let count = counted.of(handle, self.names, self.writer);
-            if by < 0 && count.is_some_and(|count| count.load(Ordering::Relaxed) == 0) {
-                match counted {
-                    Counted::Container => self.names.containers.retire(self.writer, handle),
-                    Counted::Server => self.names.servers.retire(self.writer, handle),
-                    Counted::PublicIp => self.names.public_ips.retire(self.writer, handle),
-                };
-            }
-        }
+        self.staged.referred.retire_unused(self.names, self.writer);
     }
 
     /// What was staged; or all that is wrong with it, in the order of the lines, with the counts as they were.
@@ -288,14 +287,19 @@ impl<'w> Staging<'w> {
         let spec = &puts[put].value;
         let (inside_base, _) = spec.inside.base_and_log2();
         let (wire_base, log2) = spec.wire.base_and_log2();
-        let who = Who { network: draft.network, proto: spec.proto, mac: spec.mac, ip: spec.ip, id: spec.id.as_deref() };
-        if let Some(twin) = self.find_ports(who, (inside_base, log2, spec.is_block())) {
+        let who = Who::of(draft.network, spec);
+        let pair = self.find_pair(who);
+        let twin = match (who.id, pair) {
+            (None, pair) => pair.and_then(|container| self.find_of(container, who, spec.inside)),
+            (Some(_), _) => self.find_ports(who, spec.inside),
+        };
+        if let Some(twin) = twin {
             let message = "has the same identity (network, proto, id, ip, port) as another; \
                            replicas that share their MAC need an id=";
             self.clash(put, Rule::SameIdentity, Some(twin), message.to_owned());
             return;
         }
-        let container = match self.find_pair(who) {
+        let container = match pair {
             Some(container) => container,
             None => self.insert_container(draft.network, spec),
         };
@@ -375,35 +379,33 @@ impl<'w> Staging<'w> {
     }
 
     fn account(&mut self, binding: &Binding, by: i32) {
-        self.refer(Counted::Container, binding.container, by);
-        self.refer(Counted::Server, binding.server, by);
-        if binding.is_public() {
-            self.refer(Counted::PublicIp, binding.public_ip, by);
+        let Staged { referred, active, unhealthy, local, eligible, published, touched, .. } = &mut self.staged;
+        let (names, writer) = (self.names, &*self.writer);
+        if let Some(container) = names.containers.get_staged(binding.container, writer) {
+            referred.containers.count(&container.bindings, binding.container, by);
+        }
+        let server = names.servers.get_staged(binding.server, writer);
+        if let Some(server) = server {
+            referred.servers.count(&server.bindings, binding.server, by);
+        }
+        if binding.is_public()
+            && let Some(public) = names.public_ips.get_staged(binding.public_ip, writer)
+        {
+            referred.public_ips.count(&public.bindings, binding.public_ip, by);
             if binding.is_eligible() {
-                self.staged.eligible.push((binding.public_ip, by));
+                eligible.add(binding.public_ip, by);
             }
-            if let Some(public) = self.names.public_ips.get_staged(binding.public_ip, self.writer) {
-                self.staged.published.push((public.ip, binding.public_port, binding.proto));
-            }
+            published.push((public.ip, binding.public_port, binding.proto));
         }
         if binding.is_active() {
-            self.staged.active.push((binding.container, by));
+            active.add(binding.container, by);
         }
         if binding.is_unhealthy() {
-            self.staged.unhealthy.push((binding.container, by));
+            unhealthy.add(binding.container, by);
         }
-        if let Some(server) = self.names.servers.get_staged(binding.server, self.writer)
-            && server.local
-        {
-            self.staged.local.push((binding.container, by));
-            self.staged.touched.push((server.ip, binding.proto, binding.wire_ports()));
-        }
-    }
-
-    fn refer(&mut self, counted: Counted, handle: Handle, by: i32) {
-        if let Some(count) = counted.of(handle, self.names, self.writer) {
-            count.fetch_add(by as u32, Ordering::Relaxed);
-            self.staged.counts.push((counted, handle, by));
+        if let Some(server) = server.filter(|server| server.local) {
+            local.add(binding.container, by);
+            touched.push((server.ip, binding.proto, binding.wire_ports()));
         }
     }
 
@@ -446,20 +448,34 @@ impl<'w> Staging<'w> {
         Some(super::describe::spec_of(names, binding, server, container, public.map(|public| public.ip)))
     }
 
+    /// Whether a binding of this identity is what `spec` says.
     fn is_unchanged(&self, handle: Handle, spec: &BindingSpec) -> bool {
-        self.describe(handle).is_some_and(|mut there| {
-            // Not said is the inside port.
-            if let (Some(public), Ports::One(port)) = (&mut there.public, spec.inside)
-                && spec.public.is_some_and(|public| public.port.is_none())
-                && public.port == Some(port)
-            {
-                public.port = None;
+        let (names, writer) = (self.names, &*self.writer);
+        let Some(binding) = names.bindings.get_staged(handle, writer) else { return false };
+        let Some(container) = names.containers.get_staged(binding.container, writer) else { return false };
+        let Some(server) = names.servers.get_staged(binding.server, writer) else { return false };
+        let is_public = || match spec.public {
+            None => !binding.is_public(),
+            Some(public) => {
+                let there = names.public_ips.get_staged(binding.public_ip, writer).map(|there| there.ip);
+                binding.is_public()
+                    && there == Some(public.ip)
+                    // Not said is the inside port.
+                    && binding.public_port == public.port.unwrap_or(binding.inside_base)
             }
-            there == *spec
-        })
+        };
+        binding.wire_base == spec.wire.base_and_log2().0
+            && (binding.inside_base, binding.log2) == spec.inside.base_and_log2()
+            && (server.ip, server.mac) == (spec.server_ip, spec.server_mac)
+            && container.mac() == spec.mac
+            && binding.weight == spec.weight
+            && binding.is_standby() == spec.standby
+            && binding.is_draining() == spec.drain
+            && binding.is_native() == spec.native
+            && is_public()
     }
 
-    fn network(&mut self, name: &Arc<str>) -> Option<NetworkId> {
+    pub(super) fn network(&mut self, name: &Arc<str>) -> Option<NetworkId> {
         if let Some((last, id)) = &self.last_network
             && (Arc::ptr_eq(last, name) || last == name)
         {
@@ -468,30 +484,6 @@ impl<'w> Staging<'w> {
         let id = self.names.networks().id(name)?;
         self.last_network = Some((Arc::clone(name), id));
         Some(id)
-    }
-
-    /// The container of this very MAC.
-    fn find_pair(&self, who: Who<'_>) -> Option<Handle> {
-        let id = who.id.map(|text| self.names.container_id(text));
-        let is_it = |c: &Container| c.ip == who.ip && c.mac() == who.mac && c.network == who.network && c.id == id;
-        let hash = pair_hash(who.network, who.mac, who.ip);
-        self.names.containers.find_staged(BY_PAIR, hash, self.writer, is_it).map(|(handle, _)| handle)
-    }
-
-    /// Calls `each` with every container of that identity: where an id stands in for the MAC, a MAC that changes
-    /// makes two for a while.
-    fn each_container(&self, who: Who<'_>, mut each: impl FnMut(Handle)) {
-        let Some(text) = who.id else {
-            self.find_pair(who).into_iter().for_each(each);
-            return;
-        };
-        let id = self.names.container_id(text);
-        let hash = id_hash(who.network, id, who.ip);
-        self.names.containers.find_all_staged(BY_ID, hash, self.writer, |handle, c| {
-            if c.ip == who.ip && c.network == who.network && c.id == Some(id) {
-                each(handle);
-            }
-        });
     }
 
     fn insert_container(&mut self, network: NetworkId, spec: &BindingSpec) -> Handle {
@@ -506,76 +498,24 @@ impl<'w> Staging<'w> {
         self.names.containers.insert(self.writer, container)
     }
 
-    /// The binding of this identity, in the staged state.
-    fn find_ports(&self, who: Who<'_>, (base, log2, is_block): (u16, u8, bool)) -> Option<Handle> {
-        let bindings = &self.names.bindings;
-        let mut found = None;
-        self.each_container(who, |container| {
-            let is_it = |binding: &Binding| {
-                binding.container == container
-                    && binding.inside_base == base
-                    && binding.log2 == log2
-                    && binding.is_block() == is_block
-                    && binding.proto == who.proto
-            };
-            let find = |index, hash| bindings.find_staged(index, hash, self.writer, is_it).map(|(handle, _)| handle);
-            found = found.or_else(|| match is_block {
-                true => find(BY_CONTAINER, blocks_hash(container)),
-                false => find(BY_INSIDE, inside_hash(who.network, who.ip, base, log2))
-                    .or_else(|| find(BY_CONTAINER, shared_hash(container, base))),
-            });
-        });
-        found
-    }
-
-    /// The container's only block of equal numbers for that protocol; else how many there are.
-    fn find_same_numbers(&self, who: Who<'_>) -> Result<Handle, usize> {
-        let mut found = Vec::new();
-        self.each_container(who, |container| {
-            let hash = blocks_hash(container);
-            self.names.bindings.find_all_staged(BY_CONTAINER, hash, self.writer, |handle, binding| {
-                let same = binding.inside_base == binding.wire_base && binding.is_block();
-                if binding.container == container && same && binding.proto == who.proto {
-                    found.push(handle);
-                }
-            });
-        });
-        match found[..] {
-            [one] => Ok(one),
-            _ => Err(found.len()),
-        }
-    }
-
-    pub(super) fn find_key(&mut self, key: &BindingKey) -> Result<Handle, (Rule, String)> {
-        let missing = || (Rule::NoSuchBinding, "no such binding".to_owned());
-        let network = self
-            .network(&key.network)
-            .ok_or_else(|| (Rule::UnknownNetwork, format!("network `{}` is not configured", key.network)))?;
-        let who = Who { network, proto: key.proto, mac: key.mac, ip: key.ip, id: key.id.as_deref() };
-        match key.ports {
-            KeyPorts::SameNumbers => self.find_same_numbers(who).map_err(|count| match count {
-                0 => missing(),
-                several => (Rule::Ambiguous, format!("the container has {several} such blocks: give the ports")),
-            }),
-            KeyPorts::Exactly(ports) => {
-                let (base, log2) = ports.base_and_log2();
-                let is_block = matches!(ports, Ports::Block(_));
-                self.find_ports(who, (base, log2, is_block)).ok_or_else(missing)
-            }
-        }
-    }
-
     fn server(&mut self, ip: Ip, mac: Option<Mac>) -> Handle {
+        if let Some((last_ip, last_mac, handle)) = self.last_server
+            && (last_ip, last_mac) == (ip, mac)
+        {
+            return handle;
+        }
         let servers = &self.names.servers;
         let mut local = false;
         let found = servers.find_staged(0, ip_hash(ip), self.writer, |server| {
             local |= server.ip == ip && server.local;
             server.ip == ip && server.mac == mac
         });
-        match found {
+        let handle = match found {
             Some((handle, _)) => handle,
             None => servers.insert(self.writer, Server { ip, mac, local, bindings: AtomicU32::new(0) }),
-        }
+        };
+        self.last_server = Some((ip, mac, handle));
+        handle
     }
 
     fn public_ip(&mut self, ip: Ip) -> Handle {

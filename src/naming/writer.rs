@@ -120,12 +120,6 @@ impl NamesWriter {
         self.writer.unreclaimed()
     }
 
-    /// How often all readers were waited for, to free what was retired before.
-    #[must_use]
-    pub fn grace_periods(&self) -> u64 {
-        self.writer.grace_periods()
-    }
-
     /// The containers that are bound to one of our own ServerIPs, in no particular order.
     pub fn containers_here(&self) -> impl Iterator<Item = Handle> {
         self.here.iter().copied()

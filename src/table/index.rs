@@ -125,11 +125,12 @@ impl Buckets {
     pub(super) fn unlink(&self, hash: u64, handle: Handle) {
         for step in 0..=self.mask {
             let bucket = self.bucket((hash as usize).wrapping_add(step));
-            let tagged = matching(bucket.head(), tag_of(hash));
-            let is_it =
-                |&way: &usize| tagged >> way & 1 == 1 && bucket.handles[way].load(Ordering::Relaxed) == handle.0;
-            if let Some(way) = (0..WAYS).find(is_it) {
-                bucket.set_tag(way, 0);
+            let mut tagged = matching(bucket.head(), tag_of(hash));
+            while tagged != 0 && bucket.handle(tagged) != handle {
+                tagged &= tagged - 1;
+            }
+            if tagged != 0 {
+                bucket.set_tag(tagged.trailing_zeros() as usize, 0);
                 for passed in 0..step {
                     self.bucket((hash as usize).wrapping_add(passed)).count_overflow(OVERFLOW.wrapping_neg());
                 }

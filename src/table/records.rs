@@ -224,7 +224,7 @@ impl<T: Record, const N: usize> Table<T, N> {
                 books.linked[index] += 1;
             }
         }
-        self.desk.live.fetch_add(1, Ordering::Relaxed);
+        add(&self.desk.live, 1);
         writer.log_insert(self.desk.number, handle);
         handle
     }
@@ -236,7 +236,7 @@ impl<T: Record, const N: usize> Table<T, N> {
             Some(slot) if slot.lifetime.is_live() => slot.lifetime.end(writer.next_version()),
             _ => return false,
         }
-        self.desk.live.fetch_sub(1, Ordering::Relaxed);
+        add(&self.desk.live, -1);
         writer.log_retire(self.desk.number, handle);
         true
     }
@@ -272,14 +272,28 @@ impl<T: Record, const N: usize> Table<T, N> {
         self.handles().filter_map(move |handle| Some((handle, self.visible(handle, version)?)))
     }
 
-    /// Makes room in all indexes for `more` records at once, so that a large load does not grow them step by step.
-    pub fn reserve(&self, writer: &mut Writer, more: usize) {
+    /// As [`Table::prefetch_bucket`], for what is about to be looked up or inserted in the staged state.
+    #[inline(always)]
+    pub fn prefetch_bucket_staged(&self, index: usize, hash: u64, _writer: &Writer) {
+        self.indexes[index].buckets().prefetch(hash);
+    }
+
+    /// As [`Table::prefetch_record`], in the staged state.
+    #[inline(always)]
+    pub fn prefetch_record_staged(&self, index: usize, hash: u64, _writer: &Writer) -> Option<Handle> {
+        let likely = self.indexes[index].buckets().likely(hash);
+        if let Some(handle) = likely {
+            self.prefetch_handle(handle);
+        }
+        likely
+    }
+
+    /// Makes room in an index for `more` records at once, so that a large load does not grow it step by step.
+    pub fn reserve(&self, writer: &mut Writer, index: usize, more: usize) {
         self.assert_timeline(writer.timeline());
-        for index in 0..N {
-            let needed = self.linked(index) + more;
-            if needed > self.indexes[index].buckets().capacity() {
-                self.rebuild(writer, index, needed);
-            }
+        let needed = self.linked(index) + more;
+        if needed > self.indexes[index].buckets().capacity() {
+            self.rebuild(writer, index, needed);
         }
     }
 }
@@ -374,9 +388,35 @@ impl<T: Record, const N: usize> Table<T, N> {
         assert!(place < MAX_SLOTS as usize, "a table holds at most {MAX_SLOTS} records");
         let handle = Handle(place as u32);
         // A place costs its slot, and the room to note that it is vacant.
-        self.desk.bytes.fetch_add(self.slab.extend(handle) + size_of::<Handle>(), Ordering::Relaxed);
+        add(&self.desk.bytes, (self.slab.extend(handle) + size_of::<Handle>()) as isize);
         self.desk.high_water.store(place + 1, Ordering::Release);
         handle
+    }
+
+    /// Unlinks and drops a record that is found by these hashes.
+    ///
+    /// # Safety
+    /// As for [`Ledger::release`].
+    unsafe fn release_one(&self, handle: Handle, hashes: &[Option<u64>; N]) {
+        let slot = self.slab.slot(handle).expect("a place below the high-water mark");
+        if slot.lifetime.is_live() {
+            add(&self.desk.live, -1);
+        }
+        // SAFETY: the caller holds the writer by `&mut`; the reference ends before the record's own code runs.
+        let books = unsafe { &mut *self.desk.books.get() };
+        for (index, hash) in hashes.iter().enumerate() {
+            if let Some(hash) = *hash {
+                self.indexes[index].buckets().unlink(hash, handle);
+                books.linked[index] -= 1;
+            }
+        }
+        slot.lifetime.end(super::lifetime::VACANT);
+        books.vacant.push(handle);
+        // SAFETY: the place held a record, which nobody sees, and is vacant now: it is read out once.
+        let record = slot
+            .record
+            .with_mut(|place| unsafe { std::mem::replace(&mut *place, MaybeUninit::uninit()).assume_init() });
+        drop(record);
     }
 
     fn linked(&self, index: usize) -> usize {
@@ -395,14 +435,21 @@ impl<T: Record, const N: usize> Table<T, N> {
     /// the old ones, which hold all that their snapshots can see.
     fn rebuild(&self, writer: &mut Writer, index: usize, entries: usize) {
         let buckets = Buckets::for_entries(entries.max(self.linked(index) + 1));
+        let mut burst = Vec::with_capacity(BURST);
+        let link =
+            |burst: &mut Vec<(u64, Handle)>| burst.drain(..).for_each(|(hash, handle)| buckets.link(hash, handle));
         for handle in self.handles() {
             if let Some(hash) = self.occupant(handle).and_then(|record| record.hash_of(index)) {
-                buckets.link(hash, handle);
+                buckets.prefetch(hash);
+                burst.push((hash, handle));
+                if burst.len() == BURST {
+                    link(&mut burst);
+                }
             }
         }
-        let (added, index) = (buckets.bytes(), &self.indexes[index]);
-        self.desk.bytes.fetch_add(added, Ordering::Relaxed);
-        self.desk.bytes.fetch_sub(index.buckets().bytes(), Ordering::Relaxed);
+        link(&mut burst);
+        let index = &self.indexes[index];
+        add(&self.desk.bytes, buckets.bytes() as isize - index.buckets().bytes() as isize);
         let replaced = index.replace(buckets);
         // SAFETY: the table's writer is held by `&mut`; the reference ends here.
         unsafe { &mut *self.desk.books.get() }.replaced.push_back(replaced);
@@ -424,6 +471,11 @@ impl<T: Record, const N: usize> Table<T, N> {
     }
 }
 
+/// Adds to a number that the writer alone changes: without a locked instruction.
+fn add(number: &AtomicUsize, by: isize) {
+    number.store(number.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+}
+
 /// A version of one timeline says nothing about another's records: using it would hand out freed ones.
 #[cold]
 #[inline(never)]
@@ -433,11 +485,12 @@ fn wrong_timeline() -> ! {
 
 /// What the writer does to tables of any kind.
 pub(super) trait Ledger: Send + Sync {
-    /// Unlinks and drops a record and gives its place to the next.
+    /// Unlinks and drops records and gives their places to others.
     ///
     /// # Safety
-    /// The caller holds this table's writer by `&mut`; the place holds a record, and no reader can see it any more.
-    unsafe fn release(&self, handle: Handle);
+    /// The caller holds this table's writer by `&mut`; each place holds a record, none is named twice, and no reader can
+    /// see any of the records any more.
+    unsafe fn release(&self, handles: &[Handle]);
 
     /// Takes back a staged retirement.
     ///
@@ -453,34 +506,28 @@ pub(super) trait Ledger: Send + Sync {
 }
 
 impl<T: Record, const N: usize> Ledger for Table<T, N> {
-    unsafe fn release(&self, handle: Handle) {
-        let slot = self.slab.slot(handle).expect("a place below the high-water mark");
-        let hashes: [Option<u64>; N] =
-            std::array::from_fn(|index| self.occupant(handle).and_then(|record| record.hash_of(index)));
-        if slot.lifetime.is_live() {
-            self.desk.live.fetch_sub(1, Ordering::Relaxed);
-        }
-        // SAFETY: the caller holds the writer by `&mut`; the reference ends before the record's own code runs.
-        let books = unsafe { &mut *self.desk.books.get() };
-        for (index, hash) in hashes.iter().enumerate() {
-            if let Some(hash) = *hash {
-                self.indexes[index].buckets().unlink(hash, handle);
-                books.linked[index] -= 1;
+    unsafe fn release(&self, handles: &[Handle]) {
+        let mut hashes = [[None; N]; BURST];
+        for burst in handles.chunks(BURST) {
+            burst.iter().for_each(|&handle| self.prefetch_handle(handle));
+            for (&handle, hashes) in burst.iter().zip(&mut hashes) {
+                let record = self.occupant(handle).expect("a record below the high-water mark");
+                for (at, hash) in hashes.iter_mut().enumerate() {
+                    *hash = record.hash_of(at);
+                    hash.iter().for_each(|&hash| self.indexes[at].buckets().prefetch(hash));
+                }
+            }
+            for (&handle, hashes) in burst.iter().zip(&hashes) {
+                // SAFETY: what the caller promises, of one of the places.
+                unsafe { self.release_one(handle, hashes) };
             }
         }
-        slot.lifetime.end(super::lifetime::VACANT);
-        books.vacant.push(handle);
-        // SAFETY: the place held a record, which nobody sees, and is vacant now: it is read out once.
-        let record = slot
-            .record
-            .with_mut(|place| unsafe { std::mem::replace(&mut *place, MaybeUninit::uninit()).assume_init() });
-        drop(record);
     }
 
     unsafe fn revive(&self, handle: Handle) {
         if let Some(slot) = self.slab.slot(handle) {
             slot.lifetime.end(super::lifetime::LIVE);
-            self.desk.live.fetch_add(1, Ordering::Relaxed);
+            add(&self.desk.live, 1);
         }
     }
 

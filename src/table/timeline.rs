@@ -9,11 +9,37 @@ use std::sync::atomic::Ordering;
 #[repr(align(128))] // a line of its own (two, for the adjacent-line prefetcher): commits disturb no neighbour
 pub struct Timeline {
     committed: AtomicU64,
+    waste: Waste,
+}
+
+/// For everybody's information, as of the last commit or reclamation. Written by: the writer.
+#[derive(Default)]
+#[repr(align(128))]
+struct Waste {
+    retired: std::sync::atomic::AtomicUsize,
+    grace_periods: std::sync::atomic::AtomicU64,
 }
 
 impl Timeline {
     pub(super) fn new() -> Timeline {
-        Timeline { committed: AtomicU64::new(1) }
+        Timeline { committed: AtomicU64::new(1), waste: Waste::default() }
+    }
+
+    /// Retired records that are not yet freed, since a reader may still hold them.
+    #[must_use]
+    pub fn retired(&self) -> usize {
+        self.waste.retired.load(Ordering::Relaxed)
+    }
+
+    /// How often all readers were waited for, to free what was retired before.
+    #[must_use]
+    pub fn grace_periods(&self) -> u64 {
+        self.waste.grace_periods.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_waste(&self, retired: usize, grace_periods: u64) {
+        self.waste.retired.store(retired, Ordering::Relaxed);
+        self.waste.grace_periods.store(grace_periods, Ordering::Relaxed);
     }
 
     /// The state of all tables of this timeline as of now, for as long as the guard is held.

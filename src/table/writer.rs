@@ -94,12 +94,6 @@ impl Writer {
         self.waiting.records.len() + self.leaving.records.len()
     }
 
-    /// Grace periods that are over.
-    #[must_use]
-    pub fn grace_periods(&self) -> u64 {
-        self.grace.count()
-    }
-
     /// Makes all that is staged visible at once, to whoever takes a snapshot from now on, and returns its version.
     /// Then frees what readers have let go of, as [`Writer::reclaim`].
     pub fn commit(&mut self) -> u64 {
@@ -122,7 +116,7 @@ impl Writer {
                     // SAFETY: `&mut self`, and the table is of this writer. The steps are undone in reverse, so the
                     // record is still there; it is of a version that no reader has seen, and is gone before anything
                     // else is published.
-                    unsafe { self.tables[table as usize].release(handle) }
+                    unsafe { self.tables[table as usize].release(&[handle]) }
                 }
                 Step::Retired(table, handle) => {
                     // SAFETY: `&mut self`, the table is of this writer, and the step is of the staged change set.
@@ -151,7 +145,7 @@ impl Writer {
                 // SAFETY: `&mut self`, the table is of this writer, and a grace period has ended since the version
                 // that retired the record was published: every reader that holds a snapshot has one that does not see
                 // it.
-                unsafe { self.tables[table as usize].release(handle) };
+                unsafe { self.tables[table as usize].release(&[handle]) };
                 freed += 1;
             }
             if self.waiting.is_empty() {
@@ -160,6 +154,7 @@ impl Writer {
             std::mem::swap(&mut self.waiting, &mut self.leaving);
             self.grace.begin();
         }
+        self.timeline.note_waste(self.unreclaimed(), self.grace.count());
         freed
     }
 

@@ -23,8 +23,13 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        // One text instead of six numbers: mappings of a million bindings are written.
+        let mut text = [b':'; 17];
+        for (octet, digits) in self.0.iter().zip(text.chunks_mut(3)) {
+            let digit = |value: u8| b"0123456789abcdef"[usize::from(value & 15)];
+            (digits[0], digits[1]) = (digit(octet >> 4), digit(*octet));
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -163,7 +168,21 @@ impl From<IpAddr> for Ip {
 
 impl fmt::Display for Ip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.to_std(), f)
+        if !self.is_v4() {
+            return fmt::Display::fmt(&self.to_std(), f);
+        }
+        // As the standard library writes it, in one piece.
+        let (mut text, mut len) = ([b'.'; 15], 0);
+        for (nth, octet) in self.v4_octets().into_iter().enumerate() {
+            len += usize::from(nth > 0);
+            for (unit, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
+                if octet >= unit || unit == 1 {
+                    text[len] = b'0' + digit;
+                    len += 1;
+                }
+            }
+        }
+        f.pad(std::str::from_utf8(&text[..len]).unwrap_or_default())
     }
 }
 
@@ -264,7 +283,7 @@ mod tests {
 
     #[test]
     fn an_address_survives_its_text() {
-        for text in ["10.1.0.2", "0.0.0.0", "fd00::1", "::1"] {
+        for text in ["10.1.0.2", "0.0.0.0", "100.20.3.255", "fd00::1", "::1"] {
             assert_eq!(ip(text).to_string(), text);
         }
         assert!(ip("10.1.0.2").is_v4() && !ip("::1").is_v4());

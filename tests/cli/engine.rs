@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::Directory;
 use serde_json::{Map, Value, json};
-use sixway::control::changes::{History, Refused, Wish, carry_out};
+use sixway::control::changes::{Asked, History, carry_out};
 use sixway::control::config::{Control, read_live_port};
 use sixway::control::health::Tally;
 use sixway::control::server::{
-    AffinityReport, ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed, PortReport, Ports, Probe,
-    Probing, Problem, Quarantined, Status, Traffic, WorkerReport, serve,
+    AffinityReport, Attaching, Changing, ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed,
+    PortReport, Ports, Probe, Probing, Problem, Quarantined, Status, Traffic, WorkerReport, serve,
 };
-use sixway::naming::{Change, Names, NamesWriter, Network, Networks};
+use sixway::naming::{Names, NamesWriter, Network, Networks};
 use sixway::table;
 use sixway::units::PortRange;
 
@@ -43,18 +43,22 @@ impl Mapped for Engine {
         &self.history
     }
 
-    fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
-        carry_out(&mut self.writer.lock().unwrap(), wish, &self.history, |prepared| Ok(prepared.commit()))
+    fn change(self: Arc<Self>, asked: Asked) -> Changing {
+        let mut writer = self.writer.lock().unwrap();
+        let done = carry_out(&mut writer, &asked.wish(), &self.history, |prepared| Ok(prepared.commit()));
+        Box::pin(std::future::ready(done))
     }
 }
 
 impl Ports for Engine {
-    fn attach(&self, form: &Map<String, Value>) -> Result<PortReport, Problem> {
-        let port = read_live_port(form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
-        if port.name == "uplink" {
-            return Err(Problem::of_port(vec!["there is a port `uplink` already".into()], false));
-        }
-        Ok(PortReport { name: port.name, live: true, ..PortReport::default() })
+    fn attach(self: Arc<Self>, form: Map<String, Value>) -> Attaching {
+        Box::pin(async move {
+            let port = read_live_port(&form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
+            if port.name == "uplink" {
+                return Err(Problem::of_port(vec!["there is a port `uplink` already".into()], false));
+            }
+            Ok(PortReport { name: port.name, live: true, ..PortReport::default() })
+        })
     }
 
     fn detach(&self, name: &str) -> Result<(), Problem> {

@@ -264,7 +264,8 @@ fn deaths() -> usize {
     std::env::var("SIXWAY_DEATHS").map_or(5, |number| number.parse().expect("a number"))
 }
 
-/// Prints times; `SIXWAY_TIMES` names a directory for all of them, in milliseconds, one a line.
+/// Prints times. `SIXWAY_FIGURES` names a directory for those until an answer comes, which `bench/pictures` draws: a file for
+/// each kind, what it is in a line that begins with `#`, then milliseconds, one a line, in order.
 fn print(kind: &str, what: &str, times: &[Duration], interval: Option<Duration>) {
     let mut sorted = times.to_vec();
     sorted.sort();
@@ -280,10 +281,14 @@ fn print(kind: &str, what: &str, times: &[Duration], interval: Option<Duration>)
         of(at(1.0)),
         times.len()
     );
-    if let Some(directory) = std::env::var_os("SIXWAY_TIMES") {
-        let name = format!("{}.txt", format!("{kind}-{what}").replace(' ', "-"));
-        let text = times.iter().fold(String::new(), |text, time| text + &format!("{:.3}\n", ms(*time)));
-        fs::write(PathBuf::from(directory).join(name), text).expect("a file");
+    let names =
+        [("process ends", "ends"), ("cable pulled", "unplugged"), ("silence", "silent"), ("explicit change", "told")];
+    let name = names.into_iter().find(|&(of, _)| of == kind && what == "until answered").map(|(_, name)| name);
+    if let (Some(directory), Some(name)) = (std::env::var_os("SIXWAY_FIGURES"), name) {
+        let head = format!("# milliseconds to the first answer: {kind}, probes every {INTERVAL:?}\n");
+        let text = sorted.iter().fold(head, |text, time| text + &format!("{:.3}\n", ms(*time)));
+        fs::create_dir_all(&directory).expect("a directory");
+        fs::write(PathBuf::from(directory).join(format!("failover-{name}.tsv")), text).expect("a file");
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -178,6 +178,37 @@ fn the_map_command_speaks_to_a_running_engine() {
     until("the answer's way is gone", SOON, || {
         (!udp_echo(&udp(lab.at("alice"), (WEB, 5353)), b"old name", 1)).then_some(())
     });
+}
+
+/// It takes a while to put a whole mapping in force. Meanwhile whoever asks is answered, and the next change has its turn
+/// after it.
+#[test]
+fn a_whole_mapping_keeps_nobody_waiting_who_only_asks() {
+    const MANY: u32 = 60_000;
+    let mut lab = Lab::running();
+    let (socket, file) = (lab.engine(1).socket(), lab.dir().join("many"));
+    let line = |n: u32| {
+        let (server, port, ip) = (n / 30_000, 20_480 + n % 30_000, Ipv4Addr::from_bits(0x0a10_0000 + n));
+        format!("blue tcp - 192.168.52.{server}:{port} 02:42:0a:10:00:01 {ip}:80\n")
+    };
+    std::fs::write(&file, lab.mapping().to_owned() + &(0..MANY).map(line).collect::<String>()).expect("a file");
+    let before = lab.engine(1).get("/v1/status")["bindings"].as_u64().expect("a number");
+    let loading = std::thread::spawn(move || {
+        let began = Instant::now();
+        run(&binary(), &["map", "--socket", socket.to_str().expect("a path"), "load", file.to_str().expect("a path")]);
+        began.elapsed()
+    });
+    let (mut answers, mut longest) = (0, Duration::ZERO);
+    while !loading.is_finished() {
+        let began = Instant::now();
+        lab.engine(1).get("/v1/status");
+        (answers, longest) = (answers + 1, longest.max(began.elapsed()));
+    }
+    let took = loading.join().expect("loaded");
+    println!("{answers} answers while {MANY} bindings were loaded in {took:.2?}, {longest:.2?} for the slowest");
+    assert!(longest < took / 8, "{longest:?} of {took:?}");
+    change(&mut lab, &json!({"put": [web_at(20490)]}));
+    assert_eq!(lab.engine(1).get("/v1/status")["bindings"], before + u64::from(MANY) + 1);
 }
 
 /// How quick changes are, among many bindings. `SIXWAY_BINDINGS` says among how many: a million takes a release build

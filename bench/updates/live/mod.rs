@@ -17,6 +17,7 @@ mod namespace;
 mod peers;
 mod requests;
 mod stage;
+pub mod start;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use load::{Account, Load};
 
 use super::changes::{Changes, Kind};
+use super::figures::{Figures, row};
 use super::{machine, median, percentiles};
 use requests::{Client, Request};
 use stage::Stage;
@@ -38,11 +40,11 @@ const SOON: Duration = Duration::from_secs(30);
 const PACED: [(&str, usize, usize); 3] =
     [("100000/s, by 100", 100_000, 100), ("100000/s, by 1000", 100_000, 1000), ("10000/s, single", 10_000, 1)];
 
-pub fn run(bindings: usize, rounds: usize) {
+pub fn run(bindings: usize, rounds: usize, figures: &Figures) {
     assert!(rustix::process::geteuid().is_root(), "network namespaces need root");
     machine::pin_to(0);
     let mut changes = Changes::new(bindings);
-    let (stage, booted) = Stage::set(changes.whole(Kind::Weigh));
+    let (stage, booted) = Stage::set(changes.whole(Kind::Weigh), false);
     println!("\nlive: {bindings} bindings, engine ready {:.2} s after its start", booted.as_secs_f64());
     println!("{RATE} datagrams/s; spans of {SPAN:?}, {rounds} with changes and {rounds} without in turn");
     println!(
@@ -59,6 +61,7 @@ pub fn run(bindings: usize, rounds: usize) {
     );
     let load = Load::start(&stage.container, &stage.far, stage::SERVICE, RATE);
     let mut client = Client::new(&stage.socket());
+    let mut rows = Vec::new();
     for (name, rate, batch) in PACED {
         let count = rate / batch * SPAN.as_secs() as usize;
         let between = SPAN / count as u32;
@@ -69,7 +72,9 @@ pub fn run(bindings: usize, rounds: usize) {
             row.round(&load, || client.send_all(&requests, between));
             row.changes = batch;
         }
-        row.print(name, &client.take_times());
+        let times = client.take_times();
+        rows.push(row.print(name, &times));
+        figures.distribution(&format!("answered-{batch}"), &format!("from a request to its answer: {name}"), &times);
     }
     let mut row = Row { changes: bindings, ..Row::default() };
     let mut whole =
@@ -82,7 +87,10 @@ pub fn run(bindings: usize, rounds: usize) {
             in_span.map(|one| client.send_all(std::slice::from_ref(one), Duration::ZERO)).sum()
         });
     }
-    row.print("the whole mapping", &client.take_times());
+    rows.push(row.print("the whole mapping", &client.take_times()));
+    let columns =
+        ["changes", "reached", "sent_without", "lost_without", "sent_with", "lost_with", "us_50", "us_99", "us_999"];
+    figures.table("live", "a stream through an engine with and without changes", &columns, &rows);
     drop(load);
     stage.end();
 }
@@ -124,15 +132,18 @@ impl Row {
         self.with.add(load.since(mark));
     }
 
-    fn print(mut self, name: &str, times: &hdrhistogram::Histogram<u64>) {
+    fn print(mut self, name: &str, times: &hdrhistogram::Histogram<u64>) -> Vec<String> {
+        let reached = median(&mut self.rates) * self.changes as f64;
         let sum = |sum: &Sum| format!("{:>8} {:>6} {:>10.1}", sum.sent, sum.lost, sum.silence.as_secs_f64() * 1e3);
         println!(
-            "{name:<20} {:>9.0}  {}  {}  {}",
-            median(&mut self.rates) * self.changes as f64,
+            "{name:<20} {reached:>9.0}  {}  {}  {}",
             sum(&self.without),
             sum(&self.with),
             percentiles(times, &[0.5, 0.99, 0.999, 1.0])
         );
+        let us = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
+        let (without, with) = (&self.without, &self.with);
+        row(&[&name, &reached, &without.sent, &without.lost, &with.sent, &with.lost, &us(0.5), &us(0.99), &us(0.999)])
     }
 }
 

@@ -37,8 +37,9 @@ pub fn service() -> BindingSpec {
 }
 
 impl Stage {
-    /// Starts the engine; how long it took until its control socket answers.
-    pub fn set(mapping: &[Located<BindingSpec>]) -> (Stage, Duration) {
+    /// Starts the engine, with a journal if it is to keep what is changed; how long it took until its control socket
+    /// answers.
+    pub fn set(mapping: &[Located<BindingSpec>], keeps: bool) -> (Stage, Duration) {
         namespace::remove_abandoned();
         let name = format!("sixway-{}", std::process::id());
         let dir = std::env::temp_dir().join(&name);
@@ -74,20 +75,22 @@ impl Stage {
             writeln!(text, "{binding}").expect("memory");
         }
         fs::write(dir.join("mapping.sixway"), text).expect("a file");
-        fs::write(dir.join("sixway.toml"), config(&dir)).expect("a file");
-        let log = fs::File::create(dir.join("log")).expect("a file");
-        let mut command = server.command(&binary());
-        command.args(["run", "--config"]).arg(dir.join("sixway.toml"));
-        command.stdout(log.try_clone().expect("a file")).stderr(log);
-        let began = Instant::now();
-        let mut engine = command.spawn().expect("sixway starts");
-        until("the engine answers", SOON, || {
-            let ended = engine.try_wait().expect("our own child");
-            assert!(ended.is_none(), "{}", fs::read_to_string(dir.join("log")).unwrap_or_default());
-            answers(&dir.join("control.sock"))
-        });
-        let booted = began.elapsed();
+        fs::write(dir.join("sixway.toml"), config(&dir, keeps)).expect("a file");
+        let (engine, booted) = start(&server, &dir);
         (Stage { server, container, far, dir, engine }, booted)
+    }
+
+    /// Stops the engine, and starts it again; how long that took, from its start to its first answer.
+    pub fn restart(&mut self) -> Duration {
+        self.stop();
+        let booted;
+        (self.engine, booted) = start(&self.server, &self.dir);
+        booted
+    }
+
+    fn stop(&mut self) {
+        kill_process(Pid::from_child(&self.engine), Signal::TERM).expect("our own child");
+        self.engine.wait().expect("our own child");
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -96,8 +99,7 @@ impl Stage {
 
     /// Ends the engine and takes its XDP programs away.
     pub fn end(mut self) {
-        kill_process(Pid::from_child(&self.engine), Signal::TERM).expect("our own child");
-        self.engine.wait().expect("our own child");
+        self.stop();
         self.server.run(&binary(), &["detach", "--config", &self.dir.join("sixway.toml").to_string_lossy()]);
     }
 }
@@ -110,13 +112,28 @@ impl Drop for Stage {
     }
 }
 
-/// It listens before it is ready, and answers when it is.
-fn answers(socket: &Path) -> Option<()> {
+fn start(server: &Namespace, dir: &Path) -> (Child, Duration) {
+    let log = fs::File::create(dir.join("log")).expect("a file");
+    let mut command = server.command(&binary());
+    command.args(["run", "--config"]).arg(dir.join("sixway.toml"));
+    command.stdout(log.try_clone().expect("a file")).stderr(log);
+    let began = Instant::now();
+    let mut engine = command.spawn().expect("sixway starts");
+    until("the engine answers", SOON, || {
+        let ended = engine.try_wait().expect("our own child");
+        assert!(ended.is_none(), "{}", fs::read_to_string(dir.join("log")).unwrap_or_default());
+        status(&dir.join("control.sock"))
+    });
+    (engine, began.elapsed())
+}
+
+/// What the engine says of itself. It listens before it is ready, and answers when it is.
+pub fn status(socket: &Path) -> Option<String> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.write_all(b"GET /v1/status HTTP/1.0\r\nHost: sixway\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    answer.contains(" 200 ").then_some(())
+    answer.contains(" 200 ").then_some(answer)
 }
 
 /// The binary that is measured: this build's, or the one that `SIXWAY` names.
@@ -124,7 +141,8 @@ fn binary() -> String {
     std::env::var("SIXWAY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sixway").to_owned())
 }
 
-fn config(dir: &Path) -> String {
+fn config(dir: &Path, keeps: bool) -> String {
+    let journal = if keeps { dir.join("journal").display().to_string() } else { "none".to_owned() };
     let (dir, ip, mac) = (dir.display(), Place::NATIVE_CLIENT.server_ip(), Place::NATIVE_CLIENT.mac());
     format!(
         r#"[server]
@@ -137,7 +155,7 @@ pin_dir = "{dir}/bpf"
 state = "{dir}/state"
 [control]
 socket = "{dir}/control.sock"
-journal = "none"
+journal = "{journal}"
 [[network]]
 name = "blue"
 prefixes = ["10.0.0.0/8"]

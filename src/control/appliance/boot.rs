@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as Turn, Notify};
 
 use super::claims::Wanted;
 use super::preparation::Preparation;
 use super::programs::{attach_all, connect, frags_at_work, narrow_all};
 use super::state_file;
 use super::succession::Succession;
-use super::{Appliance, Control, Host};
+use super::{Appliance, Host};
 use crate::afxdp::program::AttachError;
 use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings};
 use crate::control::changes::History;
@@ -146,7 +146,9 @@ pub(super) fn appliance(
         history,
         look_again: Notify::new(),
         prober: Mutex::new(prober),
-        control: Mutex::new(Control { writer: assembly.writer, ports, journal }),
+        writer: Arc::new(Turn::new(assembly.writer)),
+        on_host: Mutex::new(ports),
+        journal: Mutex::new(journal),
     }
 }
 

@@ -24,6 +24,8 @@ use crate::units::{Endpoint, Mac, PortId};
 const IPV4: [u8; 2] = [0x08, 0x00];
 /// How often the mapping is looked at for new replicas while nothing else happens, in milliseconds.
 const LOOK_EVERY_MS: u64 = 250;
+/// How soon it is tried again to tell what could not be told, since a large change set had its turn.
+const TURN_WITHIN_MS: u64 = 5;
 
 impl Appliance {
     /// Probes what `[[health]]` names, for ever.
@@ -76,7 +78,7 @@ impl Appliance {
             let (names, around) = (self.tables.names.view(&guard), self.tables.around.load(&guard));
             let is_up = |port: &PortOnHost| port.link.up && port.link.running;
             let up: HashSet<PortId> =
-                self.control().ports.iter().filter(|(_, port)| is_up(port)).map(|(&id, _)| id).collect();
+                self.on_host().iter().filter(|(_, port)| is_up(port)).map(|(&id, _)| id).collect();
             for (nth, check) in self.config.health.iter().enumerate() {
                 prober.look(nth, subjects(check, &names, &up).into_iter(), now);
             }
@@ -88,12 +90,10 @@ impl Appliance {
             }
             reports
         };
-        let next = prober.next_at(now).unwrap_or(u64::MAX).clamp(now + 1, now + LOOK_EVERY_MS);
+        let next = prober.next_at(now).unwrap_or(u64::MAX);
         drop(prober);
-        if !reports.is_empty() {
-            self.report(reports);
-        }
-        next
+        let latest = if reports.is_empty() || self.report(reports) { LOOK_EVERY_MS } else { TURN_WITHIN_MS };
+        next.clamp(now + 1, now + latest)
     }
 
     /// Takes what workers have heard. False if that is nothing.
@@ -105,17 +105,21 @@ impl Appliance {
         })
     }
 
-    /// Tells packets, and whoever watches, what is known of the health of replicas.
-    fn report(&self, reports: Vec<HealthReport>) {
+    /// Tells packets, and whoever watches, what is known of the health of replicas. False if it is not its turn: what the
+    /// mapping does not know by then is said again.
+    fn report(&self, reports: Vec<HealthReport>) -> bool {
+        let Ok(mut writer) = self.writer.try_lock() else { return false };
         let told = |state, binding: &dyn std::fmt::Display| tracing::info!(%binding, "is {state}");
         for report in reports {
             told(report.state, &report.binding);
             let report = [Located { line: 1, value: report }];
             let set = ChangeSet::Apply { puts: &[], deletes: &[], health: &report };
-            if self.carry_out(&Wish { set, if_generation: None, force: false }, Keep::IfPossible).is_err() {
+            let wish = Wish { set, if_generation: None, force: false };
+            if self.carry_out(&mut writer, &wish, Keep::IfPossible).is_err() {
                 tracing::warn!(binding = %report[0].value.binding, "has left the mapping meanwhile");
             }
         }
+        true
     }
 }
 

@@ -28,7 +28,8 @@ impl Appliance {
                     return std::future::pending().await;
                 }
             };
-            // Everything else waits: whatever it might change is being handed over.
+            // Everything else waits: whatever it might change is being handed over. What has begun comes to its end.
+            let _turn = self.writer.lock().await;
             let journal = self.close_journal();
             let taken = self.receive(&successor, control);
             if !matches!(taken, Ok(true)) {
@@ -95,7 +96,7 @@ impl Appliance {
         let mut config = self.workers().take();
         config.inherited = left;
         let engine = Engine::start(config, Arc::clone(&self.tables)).map_err(BootError::Engine)?;
-        connect(&engine, &mut self.control().ports)?;
+        connect(&engine, &mut self.on_host())?;
         if was_let_go {
             self.succession().provide(&engine);
         }

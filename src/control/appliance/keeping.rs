@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::preparation::Preparation;
-use super::{Appliance, BootError, Control};
+use super::{Appliance, BootError};
 use crate::control::assemble::{Assembly, Interface, Mapping, MappingFile, recall};
 use crate::control::changes::{Refused, commit_noted};
 use crate::control::config::Config;
@@ -72,33 +72,12 @@ pub(super) enum Keep {
     IfPossible,
 }
 
-/// Commits a change set and puts it on its way to the disk. There is room for it, or it is refused.
-pub(super) fn keep(
-    journal: Option<&mut Journal>,
-    prepared: Prepared<'_>,
-    keep: Keep,
-    commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
-) -> Result<Change, Refused> {
-    let Some(journal) = journal else { return commit(prepared).map_err(Refused::Host) };
-    let text = journal::record_of(&prepared);
-    let room = match journal.reserve(&text) {
-        Ok(room) => room,
-        Err(why) if keep == Keep::IfPossible => {
-            tracing::warn!("in force, but not kept: {why}");
-            return commit(prepared).map_err(Refused::Host);
-        }
-        Err(why) => return Err(Refused::NotKept(why)),
-    };
-    let change = commit(prepared).map_err(Refused::Host)?;
-    journal.append(room, text, change.generation, change.is_of_mapping());
-    Ok(change)
-}
-
 /// A listing of the mapping for a new journal.
 enum Listing {
     /// None before this time.
     None(Instant),
-    /// Goes on at this place.
+    /// Goes on at this place. Only between change sets: what is listed after one is on its way to the disk must not be
+    /// what was before it.
     At(u32),
     /// The keeper has it all, and had ended that many before.
     Ending(u64),
@@ -107,6 +86,8 @@ enum Listing {
 /// When there is something to do next.
 enum Next {
     Now,
+    /// When the mapping is not being changed.
+    Turn,
     News,
     NewsOrPatience,
     /// The journal was closed: another engine takes over, or has failed to.
@@ -116,27 +97,56 @@ enum Next {
 impl Appliance {
     /// Puts on disk what waits for it, and leaves the journal to another engine.
     pub(super) fn close_journal(&self) -> Option<Closed> {
-        self.control().journal.take().map(Journal::close)
+        let journal = self.journal().take();
+        journal.map(Journal::close)
     }
 
     /// Goes on with the journal: the other engine has failed.
     pub(super) fn reopen_journal(&self, closed: Option<Closed>) {
-        self.control().journal = closed.map(Closed::reopen);
+        *self.journal() = closed.map(Closed::reopen);
+    }
+
+    /// Commits a change set and puts it on its way to the disk. There is room for it, or it is refused.
+    pub(super) fn keep(
+        &self,
+        prepared: Prepared<'_>,
+        keep: Keep,
+        commit: impl FnOnce(Prepared<'_>) -> io::Result<Change>,
+    ) -> Result<Change, Refused> {
+        if self.journal().is_none() {
+            return commit(prepared).map_err(Refused::Host);
+        }
+        let text = journal::record_of(&prepared);
+        let room = self.journal().as_mut().map(|journal| journal.reserve(&text)).transpose();
+        let room = match room {
+            Ok(room) => room,
+            Err(why) if keep == Keep::IfPossible => {
+                tracing::warn!("in force, but not kept: {why}");
+                return commit(prepared).map_err(Refused::Host);
+            }
+            Err(why) => return Err(Refused::NotKept(why)),
+        };
+        let change = commit(prepared).map_err(Refused::Host)?;
+        if let (Some(journal), Some(room)) = (self.journal().as_mut(), room) {
+            journal.append(room, text, change.generation, change.is_of_mapping());
+        }
+        Ok(change)
     }
 
     /// Answers for change sets that have reached the disk, takes back those that have not, and has the journal replaced
     /// when that is due. Never completes.
     pub(super) async fn keep_journal(self: Arc<Appliance>) {
-        let Some(mut news) = self.control().journal.as_ref().map(Journal::news) else { return };
+        let Some(mut news) = self.journal().as_ref().map(Journal::news) else { return };
         let mut listing = Listing::None(Instant::now());
         loop {
             match self.keep_on(&mut listing, &news) {
                 Next::Now => tokio::task::yield_now().await,
+                Next::Turn => drop(self.writer.lock().await),
                 Next::News => news.wait().await,
                 Next::NewsOrPatience => _ = tokio::time::timeout(PATIENCE, news.wait()).await,
                 Next::Reopened => {
                     tokio::time::sleep(PATIENCE).await;
-                    match self.control().journal.as_ref().map(Journal::news) {
+                    match self.journal().as_ref().map(Journal::news) {
                         Some(reopened) => news = reopened,
                         None => continue,
                     }
@@ -146,16 +156,20 @@ impl Appliance {
     }
 
     fn keep_on(&self, listing: &mut Listing, news: &News) -> Next {
-        let mut control = self.control();
-        let Some(journal) = control.journal.as_mut().filter(|_| !news.is_over()) else {
+        let mut journal = self.journal();
+        let Some(of_now) = journal.as_mut().filter(|_| !news.is_over()) else {
             *listing = Listing::None(Instant::now());
             return Next::Reopened;
         };
-        let failed = journal.settle();
-        if let Some(failed) = failed {
-            self.take_back(&mut control, failed);
+        of_now.answer();
+        if of_now.has_failed() {
+            drop(journal);
+            let Ok(mut writer) = self.writer.try_lock() else { return Next::Turn };
+            let failed = self.journal().as_mut().and_then(Journal::settle);
+            failed.into_iter().for_each(|failed| self.take_back(&mut writer, failed));
+            return Next::Now;
         }
-        let Some(journal) = control.journal.as_mut() else { return Next::Reopened };
+        let journal = of_now;
         match *listing {
             Listing::None(from) if journal.is_due() => {
                 if Instant::now() < from {
@@ -168,6 +182,7 @@ impl Appliance {
             Listing::None(_) => Next::News,
             Listing::At(_) if journal.is_choked() => Next::News,
             Listing::At(place) => {
+                let Ok(_turn) = self.writer.try_lock() else { return Next::Turn };
                 let guard = table::pin();
                 let view = self.tables.names.view(&guard);
                 let (bindings, next) = view.some_bindings(place, AT_A_TIME);
@@ -195,16 +210,15 @@ impl Appliance {
     }
 
     /// The disk has failed: the mapping becomes again what is on it.
-    fn take_back(&self, control: &mut Control, failed: Failed) {
+    fn take_back(&self, writer: &mut NamesWriter, failed: Failed) {
         let Undo { puts, deletes, health } = Undo::of(failed.texts());
         let (sets, bindings) = (failed.texts().count(), puts.len() + deletes.len() + health.len());
         tracing::error!(sets, bindings, "change sets are taken back: {}", failed.why());
-        let Control { writer, ports, .. } = control;
         // Names go back to those who had them until a moment ago: they need no rest.
         let outcome =
             writer.prepare_with_health(&puts, &deletes, &health).map_err(Refused::Clashes).and_then(|prepared| {
                 let commit =
-                    |prepared: Prepared<'_>| self.put_in_force(prepared, ports, true, &mut None).map_err(Refused::Host);
+                    |prepared: Prepared<'_>| self.put_in_force(prepared, true, &mut None).map_err(Refused::Host);
                 commit_noted(prepared, &self.history, commit)
             });
         if let Err(why) = outcome {

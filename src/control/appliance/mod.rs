@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as Turn, Notify};
 
 use crate::afxdp::program::Attached;
 use crate::control::changes::History;
@@ -64,16 +64,13 @@ pub struct Appliance {
     look_again: Notify,
     /// Locked by the control thread alone, for as long as one call takes.
     prober: Mutex<Prober>,
-    /// Locked by the control thread alone, for as long as one call takes.
-    control: Mutex<Control>,
-}
-
-/// What the control thread changes.
-struct Control {
-    writer: NamesWriter,
-    ports: Host,
-    /// None if change sets are not kept, or while another engine takes over.
-    journal: Option<Journal>,
+    /// The turn to change the mapping. Whoever has it may take long: it is waited for, and never blocks the control thread.
+    writer: Arc<Turn<NamesWriter>>,
+    /// Locked for moments, and so are the surroundings of `tables` when they are replaced.
+    on_host: Mutex<Host>,
+    /// None if change sets are not kept, or while another engine takes over. Locked for moments; who changes the mapping
+    /// has the turn first.
+    journal: Mutex<Option<Journal>>,
 }
 
 /// The ports on this host.
@@ -89,8 +86,12 @@ struct PortOnHost {
 }
 
 impl Appliance {
-    fn control(&self) -> MutexGuard<'_, Control> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    fn on_host(&self) -> MutexGuard<'_, Host> {
+        self.on_host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Option<Journal>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn workers(&self) -> MutexGuard<'_, EngineConfig> {

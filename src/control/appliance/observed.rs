@@ -24,7 +24,6 @@ impl Observed for Appliance {
     fn status(&self) -> Status {
         let guard = table::pin();
         let view = self.tables.names.view(&guard);
-        let control = self.control();
         let now = state_file::now();
         let resting = self.tables.state.quarantine(now).into_iter().map(|resting| Quarantined {
             proto: resting.wire.proto.to_string(),
@@ -38,7 +37,7 @@ impl Observed for Appliance {
             uptime_s: self.stages.elapsed().as_secs(),
             generation: view.generation(),
             bindings: self.tables.names.len() as u64,
-            pinned: control.ports.values().all(|port| port.program.pinned().is_ok()),
+            pinned: self.on_host().values().all(|port| port.program.pinned().is_ok()),
             holder: self.succession().is_provided(),
             quarantine: resting.collect(),
             affinity: AffinityReport {
@@ -48,12 +47,12 @@ impl Observed for Appliance {
             },
             tables: TablesReport {
                 records: self.tables.names.records() as u64,
-                retired: control.writer.unreclaimed() as u64,
-                grace_periods: control.writer.grace_periods(),
+                retired: self.tables.names.retired() as u64,
+                grace_periods: self.tables.names.grace_periods(),
                 bytes: (self.tables.names.memory_bytes() + view.slots_bytes()) as u64,
             },
             process: process(),
-            journal: control.journal.as_ref().map(Journal::report),
+            journal: self.journal().as_ref().map(Journal::report),
         }
     }
 
@@ -145,10 +144,10 @@ impl Appliance {
         let (counters, queues) = (engine.counters(), engine.queues());
         let guard = table::pin();
         let around = self.tables.around.load(&guard);
-        let control = self.control();
+        let ports = self.on_host();
         let mut reports = Vec::new();
         for (id, port) in around.all_ports().filter(|(id, _)| wanted(*id)) {
-            let Some(on_host) = control.ports.get(&id) else { continue };
+            let Some(on_host) = ports.get(&id) else { continue };
             let own = queues.iter().zip(&counters.queues).filter(|(queue, _)| queue.port == id);
             let queues: Vec<QueueReport> = own.clone().map(|(queue, counted)| queue_report(queue, counted)).collect();
             let bound = own.map(|(queue, _)| queue).next();

@@ -1,6 +1,7 @@
 //! Ports that are attached and detached while packets flow.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use serde_json::{Map, Value};
@@ -13,42 +14,27 @@ use crate::afxdp::program::{self, Kind, Want};
 use crate::control::assemble::{Interface, port_of};
 use crate::control::config::{Port, Role, read_live_port};
 use crate::control::kernel::{Link, links};
-use crate::control::server::{PortReport, Ports, Problem};
+use crate::control::server::{Attaching, PortReport, Ports, Problem};
 use crate::engine::{AttachError, Engine, PortConfig};
+use crate::naming::NamesWriter;
 use crate::path::hold_pinned_among;
 use crate::table;
 use crate::units::{Mac, PortId};
 
 impl Ports for Appliance {
-    fn attach(&self, form: &Map<String, Value>) -> Result<PortReport, Problem> {
-        let port = read_live_port(form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
-        // Whoever asks has just made the interface: the news of it may be on their way still.
-        let all = thread::scope(|scope| scope.spawn(links).join()).unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
-        let all = all.map_err(|error| Problem::internal(format!("netlink: {error}")))?;
-        let gone = self.lose_what_is_gone(&all);
-        let (link, config) = self.examine(&port, &all, &gone).map_err(|mistakes| Problem::of_port(mistakes, false))?;
-        for id in gone.into_iter().filter(|id| self.is_in_the_way(*id, &port)) {
-            self.take_down(id).map_err(Problem::internal)?;
-        }
-        let (name, id) = (port.name.clone(), config.id);
-        self.put_up(port, link, config).map_err(|why| Problem::internal(format!("port `{name}`: {why}")))?;
-        if let Err(error) = self.remember() {
-            let _ = self.take_down(id);
-            let why = format!("port `{name}` was detached again: it could not be remembered: {error}");
-            return Err(Problem::busy(why));
-        }
-        tracing::info!(port = name, "attached");
-        self.probe();
-        self.report_of(id).ok_or_else(|| Problem::internal(format!("port `{name}` is gone again")))
+    fn attach(self: Arc<Self>, form: Map<String, Value>) -> Attaching {
+        Box::pin(async move {
+            let writer = Arc::clone(&self.writer).lock_owned().await;
+            let attached = self.attach_now(&form, &writer);
+            drop(writer);
+            self.probe();
+            attached
+        })
     }
 
     fn detach(&self, name: &str) -> Result<(), Problem> {
-        let found = self
-            .control()
-            .ports
-            .iter()
-            .find(|(_, port)| port.configured.name == name)
-            .map(|(id, port)| (*id, port.live));
+        let found =
+            self.on_host().iter().find(|(_, port)| port.configured.name == name).map(|(id, port)| (*id, port.live));
         let Some((id, live)) = found else { return Err(Problem::not_found(format!("there is no port `{name}`"))) };
         if !live {
             let file = self.config.file.display();
@@ -64,6 +50,28 @@ impl Ports for Appliance {
 }
 
 impl Appliance {
+    /// Attaches a port; nobody changes the mapping meanwhile, so that it has what it is to hold from the beginning.
+    fn attach_now(&self, form: &Map<String, Value>, writer: &NamesWriter) -> Result<PortReport, Problem> {
+        let port = read_live_port(form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
+        // Whoever asks has just made the interface: the news of it may be on their way still.
+        let all = thread::scope(|scope| scope.spawn(links).join()).unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+        let all = all.map_err(|error| Problem::internal(format!("netlink: {error}")))?;
+        let gone = self.lose_what_is_gone(&all);
+        let (link, config) = self.examine(&port, &all, &gone).map_err(|mistakes| Problem::of_port(mistakes, false))?;
+        for id in gone.into_iter().filter(|id| self.is_in_the_way(*id, &port)) {
+            self.take_down(id).map_err(Problem::internal)?;
+        }
+        let (name, id) = (port.name.clone(), config.id);
+        self.put_up(port, link, config, writer).map_err(|why| Problem::internal(format!("port `{name}`: {why}")))?;
+        if let Err(error) = self.remember() {
+            let _ = self.take_down(id);
+            let why = format!("port `{name}` was detached again: it could not be remembered: {error}");
+            return Err(Problem::busy(why));
+        }
+        tracing::info!(port = name, "attached");
+        self.report_of(id).ok_or_else(|| Problem::internal(format!("port `{name}` is gone again")))
+    }
+
     /// Everything that speaks against a port, or else its interface and how it is to be served. What is `gone` does not.
     fn examine(&self, port: &Port, all: &[Link], gone: &[PortId]) -> Result<(Link, PortConfig), Vec<String>> {
         let mut mistakes = Vec::new();
@@ -84,7 +92,7 @@ impl Appliance {
         }
         let config = match port_config(PortId(0), link, true) {
             Ok(config) => {
-                let placed = self.engine.load().place(config, |id| self.control().ports.contains_key(&id));
+                let placed = self.engine.load().place(config, |id| self.on_host().contains_key(&id));
                 placed.inspect_err(|why| mistakes.push(more_queues(why, &config))).ok()
             }
             Err(error) => {
@@ -97,7 +105,7 @@ impl Appliance {
 
     /// Notes what other ports have already.
     fn check_others(&self, port: &Port, link: Option<&Link>, gone: &[PortId], mistakes: &mut Vec<String>) {
-        for (_, other) in self.control().ports.iter().filter(|(id, _)| !gone.contains(id)) {
+        for (_, other) in self.on_host().iter().filter(|(id, _)| !gone.contains(id)) {
             let (name, interface) = (&other.configured.name, &other.link.name);
             if *name == port.name {
                 mistakes.push(format!("there is a port `{name}` already, on {interface}: detach it first"));
@@ -123,7 +131,7 @@ impl Appliance {
     }
 
     /// Attaches the program, has the workers serve the port, tells packets of it and lets them come.
-    fn put_up(&self, port: Port, link: Link, mut config: PortConfig) -> Result<(), String> {
+    fn put_up(&self, port: Port, link: Link, mut config: PortConfig, writer: &NamesWriter) -> Result<(), String> {
         let want = Want { frags: needs_frags(&link) };
         let attached = program::attach(&link.name, Kind::Access, &self.config.engine.pin_dir, want);
         let program = attached.map_err(|error| error.to_string())?;
@@ -140,15 +148,15 @@ impl Appliance {
         let id = config.id;
         let found = link.mac.map(|mac| Interface { mac, mtu: link.mtu });
         let walked = port_of(&port, &self.tables.names, found);
-        let around = self.tables.around.load(&table::pin()).with_port(id, Some(walked));
-        self.tables.around.store(around);
-        self.tables.around.reclaim();
         {
-            let mut control = self.control();
+            let mut ports = self.on_host();
+            let around = self.tables.around.load(&table::pin()).with_port(id, Some(walked));
+            self.tables.around.store(around);
+            self.tables.around.reclaim();
             let guard = table::pin();
             let (names, around) = (self.tables.names.view(&guard), self.tables.around.load(&guard));
-            hold_pinned_among(&names, around, control.writer.containers_here());
-            control.ports.insert(id, PortOnHost { configured: port, live: true, link, program });
+            hold_pinned_among(&names, around, writer.containers_here());
+            ports.insert(id, PortOnHost { configured: port, live: true, link, program });
         }
         self.workers().ports.push(config);
         if let Err(error) = self.let_packets_come(&engine, id) {
@@ -160,8 +168,8 @@ impl Appliance {
     }
 
     fn let_packets_come(&self, engine: &Engine, id: PortId) -> io::Result<()> {
-        let mut control = self.control();
-        let Some(on_host) = control.ports.get_mut(&id) else { return Ok(()) };
+        let mut ports = self.on_host();
+        let Some(on_host) = ports.get_mut(&id) else { return Ok(()) };
         let queues = engine.queues();
         queues
             .iter()
@@ -172,7 +180,7 @@ impl Appliance {
     /// Takes a live port away: no packet comes by it, then none goes to it, then the workers let go of it. It is forgotten
     /// first, so that an engine that follows upon a crash in between does not have it either.
     fn take_down(&self, id: PortId) -> Result<(), String> {
-        let Some(on_host) = self.control().ports.remove(&id) else { return Ok(()) };
+        let Some(on_host) = self.on_host().remove(&id) else { return Ok(()) };
         if let Err(error) = self.remember() {
             tracing::error!("a port that is detached is still remembered: {error}");
         }
@@ -185,8 +193,11 @@ impl Appliance {
         if let Err(error) = silenced.and(program.detach()) {
             tracing::warn!(port = configured.name, "its XDP program: {error}");
         }
-        let around = self.tables.around.load(&table::pin()).with_port(id, None);
-        self.tables.around.store(around);
+        {
+            let _nobody_else = self.on_host();
+            let around = self.tables.around.load(&table::pin()).with_port(id, None);
+            self.tables.around.store(around);
+        }
         self.release(id);
         let withdrawn = engine.withdraw(id);
         // Whoever keeps sockets for the next engine closes this port's: until then the kernel does not let go.
@@ -198,7 +209,7 @@ impl Appliance {
 
     /// The interface of a port is gone.
     pub(super) fn lose(&self, id: PortId) {
-        let Some((name, interface, live)) = self.control().ports.get_mut(&id).map(|port| {
+        let Some((name, interface, live)) = self.on_host().get_mut(&id).map(|port| {
             (port.link.up, port.link.running) = (false, false);
             (port.configured.name.clone(), port.link.name.clone(), port.live)
         }) else {
@@ -216,8 +227,8 @@ impl Appliance {
 
     /// Remembers all live ports for the next engine.
     pub(super) fn remember(&self) -> io::Result<()> {
-        let control = self.control();
-        let live = control.ports.iter().filter(|(_, port)| port.live);
+        let ports = self.on_host();
+        let live = ports.iter().filter(|(_, port)| port.live);
         let remembered =
             live.map(|(&id, port)| Remembered { id, ifindex: port.link.index, port: port.configured.clone() });
         remembered::write(&self.ports_file, remembered)
@@ -227,18 +238,17 @@ impl Appliance {
     /// the kernel's news of that. Those of the configuration are returned: they stay, without an interface.
     fn lose_what_is_gone(&self, all: &[Link]) -> Vec<PortId> {
         let is_gone = |port: &PortOnHost| all.iter().all(|link| link.index != port.link.index);
-        let gone: Vec<PortId> =
-            self.control().ports.iter().filter(|(_, port)| is_gone(port)).map(|(&id, _)| id).collect();
+        let gone: Vec<PortId> = self.on_host().iter().filter(|(_, port)| is_gone(port)).map(|(&id, _)| id).collect();
         gone.iter().for_each(|&id| self.lose(id));
-        gone.into_iter().filter(|id| self.control().ports.contains_key(id)).collect()
+        gone.into_iter().filter(|id| self.on_host().contains_key(id)).collect()
     }
 
     /// True if this port has the name or the interface's name that another wants.
     fn is_in_the_way(&self, id: PortId, wanted: &Port) -> bool {
-        let control = self.control();
+        let ports = self.on_host();
         let same =
             |port: &PortOnHost| port.configured.name == wanted.name || port.configured.interface == wanted.interface;
-        control.ports.get(&id).is_some_and(same)
+        ports.get(&id).is_some_and(same)
     }
 }
 

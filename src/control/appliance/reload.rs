@@ -4,22 +4,26 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 
 use super::changeover::{Followers, put_in_force};
 use super::claims::Names;
 use super::keeping::Keep;
 use super::programs::answers_arp;
-use super::{Appliance, Control, Host, keeping, policy, state_file};
+use super::{Appliance, policy, state_file};
 use crate::afxdp::program::{Claims, ClaimsMap};
 use crate::control::assemble::MappingFile;
-use crate::control::changes::{History, Refused, Wish, carry_out, commit_noted};
+use crate::control::changes::{Asked, History, Refused, Wish, carry_out, commit_noted};
 use crate::control::config::{Config, Mistake};
 use crate::control::journal::Outcome;
-use crate::control::server::Mapped;
-use crate::engine::Tables;
-use crate::naming::{self, Change, Prepared, View};
+use crate::control::server::{Changing, Mapped};
+use crate::naming::{self, Change, NamesWriter, Networks, Prepared, View};
 use crate::path::{Surroundings, hold_pinned_among};
 use crate::table;
+
+/// Bindings of a change set that the control thread stages itself: a few milliseconds' worth. One of more is staged by a
+/// thread of its own, and everything but other changes goes on meanwhile.
+const AT_ONCE: usize = 2048;
 
 /// What a reload did.
 pub(super) struct Reloaded {
@@ -39,9 +43,7 @@ impl Appliance {
     ///
     /// # Errors
     /// Every mistake in both; all then stays as it was.
-    pub(super) fn reload(&self) -> Result<Reloaded, Vec<Mistake>> {
-        let mut control = self.control();
-        let Control { writer, ports, journal } = &mut *control;
+    pub(super) fn reload(&self, writer: &mut NamesWriter) -> Result<Reloaded, Vec<Mistake>> {
         let config = Config::load(&self.config.file);
         let policy = config.and_then(|config| Ok((policy::of(&config, &self.config)?, config)));
         let (mapping, (networks, config)) = match (MappingFile::read(&self.config), policy) {
@@ -51,41 +53,34 @@ impl Appliance {
                 return Err(mistakes.into_iter().flatten().flatten().collect());
             }
         };
-        let around = {
-            let guard = table::pin();
-            let around = self.tables.around.load(&guard);
-            (*around.networks != networks).then(|| Surroundings { networks: Arc::new(networks), ..around.clone() })
-        };
-        let changes_policy = around.is_some();
-        let mut around = around;
+        let is_other = *self.tables.around.load(&table::pin()).networks != networks;
+        let mut policy = is_other.then(|| Arc::new(networks));
         let prepared = mapping.prepare(writer)?;
-        let commit =
-            |prepared: Prepared<'_>| self.put_in_force(prepared, ports, false, &mut around).map_err(Refused::Host);
+        let commit = |prepared: Prepared<'_>| self.put_in_force(prepared, false, &mut policy).map_err(Refused::Host);
         let change = commit_noted(prepared, &self.history, commit)
             .map_err(|err| vec![Mistake::in_file(&self.config.server.mapping, err.to_string())])?;
         // It has waited for a change of the mapping, of which there was none.
-        around.take().into_iter().for_each(|around| self.tables.around.store(around));
+        self.store_policy(&mut policy);
         self.tables.around.reclaim();
-        let kept = journal.as_mut().map(|journal| {
+        let kept = self.journal().as_mut().map(|journal| {
             let known: Vec<_> = self.tables.names.view(&table::pin()).known_health().collect();
             journal.rebase(mapping.mark(), &known)
         });
-        Ok(Reloaded { change, kept, policy: changes_policy, waiting: policy::needs_a_start(&config, &self.config) })
+        Ok(Reloaded { change, kept, policy: is_other, waiting: policy::needs_a_start(&config, &self.config) })
     }
 
-    /// Puts a change set in force. `force`: wire names that change hands do not rest. `around`: takes the place of the
-    /// surroundings just before.
+    /// Puts a change set in force. `force`: wire names that change hands do not rest. `policy`: takes the place of the
+    /// present one just before.
     ///
     /// # Errors
     /// An XDP program did not take the claims; the mapping then stays as it was.
     pub(super) fn put_in_force(
         &self,
         prepared: Prepared<'_>,
-        ports: &mut Host,
         force: bool,
-        around: &mut Option<Surroundings>,
+        policy: &mut Option<Arc<Networks>>,
     ) -> io::Result<Change> {
-        let mut host = OnHost { ports, tables: &self.tables, around };
+        let mut host = OnHost { appliance: self, policy };
         put_in_force(prepared, &self.tables.state, state_file::now(), force, &mut host)
     }
 }
@@ -99,53 +94,66 @@ impl Mapped for Appliance {
         &self.history
     }
 
-    fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
-        let change = self.carry_out(wish, Keep::Must)?;
-        if change.health > 0 {
-            // Of its own containers this engine may know better.
-            self.look_again.notify_one();
-        }
-        Ok(change)
+    fn change(self: Arc<Self>, asked: Asked) -> Changing {
+        Box::pin(async move {
+            let mut writer = Arc::clone(&self.writer).lock_owned().await;
+            let appliance = Arc::clone(&self);
+            let done = if asked.bindings() <= AT_ONCE {
+                self.carry_out(&mut writer, &asked.wish(), Keep::Must)
+            } else {
+                let done = spawn_blocking(move || self.carry_out(&mut writer, &asked.wish(), Keep::Must)).await;
+                done.unwrap_or_else(|error| Err(Refused::Host(io::Error::other(error))))
+            };
+            if done.as_ref().is_ok_and(|change| change.health > 0) {
+                // Of its own containers this engine may know better.
+                appliance.look_again.notify_one();
+            }
+            done
+        })
     }
 
     fn kept(&self) -> Option<oneshot::Receiver<Outcome>> {
-        self.control().journal.as_mut()?.outcome()
+        self.journal().as_mut()?.outcome()
     }
 }
 
 impl Appliance {
-    /// Puts a change set in force, or says why not.
+    /// Carries out a wish, now that it has its turn.
     ///
     /// # Errors
     /// See [`Refused`]. The mapping then stays as it was.
-    pub(super) fn carry_out(&self, wish: &Wish<'_>, keep: Keep) -> Result<Change, Refused> {
-        let mut control = self.control();
-        let Control { writer, ports, journal } = &mut *control;
+    pub(super) fn carry_out(&self, writer: &mut NamesWriter, wish: &Wish<'_>, keep: Keep) -> Result<Change, Refused> {
         let change = carry_out(writer, wish, &self.history, |prepared| {
-            let put_in_force = |prepared: Prepared<'_>| self.put_in_force(prepared, ports, wish.force, &mut None);
-            keeping::keep(journal.as_mut(), prepared, keep, put_in_force)
+            self.keep(prepared, keep, |prepared| self.put_in_force(prepared, wish.force, &mut None))
         })?;
         if wish.force {
             tracing::warn!(generation = change.generation, "a change set was forced: no wire name of it rests");
         }
         Ok(change)
     }
+
+    /// Replaces the policy if there is another. What else there is around stays as it is.
+    fn store_policy(&self, policy: &mut Option<Arc<Networks>>) {
+        let Some(networks) = policy.take() else { return };
+        let _nobody_else = self.on_host();
+        let around = self.tables.around.load(&table::pin()).clone();
+        self.tables.around.store(Surroundings { networks, ..around });
+    }
 }
 
 /// This host's programs and access ports.
 struct OnHost<'a> {
-    ports: &'a mut Host,
-    tables: &'a Tables,
-    /// What takes the place of the surroundings with the change.
-    around: &'a mut Option<Surroundings>,
+    appliance: &'a Appliance,
+    /// What takes the place of the policy with the change.
+    policy: &'a mut Option<Arc<Networks>>,
 }
 
 impl OnHost<'_> {
     /// Tells every program that decides by names. Stops at the first that does not take them.
     fn tell(&mut self, names: &Names, tell: fn(&mut ClaimsMap, &Claims) -> io::Result<()>) -> io::Result<()> {
         let guard = table::pin();
-        let around = self.tables.around.load(&guard);
-        for (&id, on_host) in self.ports.iter_mut() {
+        let around = self.appliance.tables.around.load(&guard);
+        for (&id, on_host) in self.appliance.on_host().iter_mut() {
             let arp = answers_arp(&on_host.configured.role);
             let (Some(program), Some(port)) = (on_host.program.claims(), around.port(id)) else { continue };
             let claims = names.at_port(&port.role, arp, around);
@@ -166,9 +174,9 @@ impl Followers for OnHost<'_> {
     }
 
     fn ready(&mut self, view: &View<'_>, change: &Change) {
-        self.around.take().into_iter().for_each(|around| self.tables.around.store(around));
+        self.appliance.store_policy(self.policy);
         let guard = table::pin();
-        hold_pinned_among(view, self.tables.around.load(&guard), change.containers.iter().copied());
+        hold_pinned_among(view, self.appliance.tables.around.load(&guard), change.containers.iter().copied());
     }
 
     fn unclaim(&mut self, lost: &Names) {

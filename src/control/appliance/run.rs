@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 use super::boot::{boot, with_link};
@@ -15,13 +16,13 @@ use super::reload::Reloaded;
 use super::stages::Stages;
 use super::takeover::take_over;
 use super::{Appliance, BootError, probe, state_file};
-use crate::control::config::Config;
+use crate::control::config::{Config, Mistake};
 use crate::control::handover::{self, Door};
 use crate::control::holder::{self, ServiceManager};
 use crate::control::kernel::{Change, Link, Resolver};
 use crate::control::server::{ControlSocket, serve};
 use crate::engine::Resolve;
-use crate::table;
+use crate::table::{self, Handle};
 use crate::units::PortId;
 
 /// How often containers are asked for that no port holds yet.
@@ -178,7 +179,7 @@ async fn wait_for<T: Future>(what: Option<T>) -> Option<T::Output> {
 }
 
 impl Appliance {
-    async fn heed_signals(&self) -> io::Result<()> {
+    async fn heed_signals(self: &Arc<Self>) -> io::Result<()> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
         loop {
@@ -190,8 +191,10 @@ impl Appliance {
         }
     }
 
-    async fn heed_hangup(&self) {
-        match self.reload() {
+    async fn heed_hangup(self: &Arc<Self>) {
+        let (appliance, mut writer) = (Arc::clone(self), Arc::clone(&self.writer).lock_owned().await);
+        let reloaded = spawn_blocking(move || appliance.reload(&mut writer)).await;
+        match reloaded.unwrap_or_else(|error| Err(vec![Mistake::in_file(&self.config.file, error.to_string())])) {
             Ok(Reloaded { change, kept, policy, waiting }) => {
                 if let Some(Ok(Err(why))) = wait_for(kept).await {
                     tracing::error!("the former journal is still there, and would be loaded: {why}");
@@ -230,7 +233,9 @@ impl Appliance {
                 _ = probing.tick() => {
                     self.probe();
                     // What the last change retired; every change clears up after those before it.
-                    self.control().writer.reclaim();
+                    if let Ok(mut writer) = self.writer.try_lock() {
+                        writer.reclaim();
+                    }
                     self.engine.load().tidy_up();
                 }
                 _ = sweeping.tick() => self.tables.state.sweep(state_file::now()),
@@ -238,12 +243,12 @@ impl Appliance {
         }
     }
 
-    /// Asks for every container that no port holds.
+    /// Asks for every container that no port holds. While a large change set has its turn, the next one will.
     pub(super) fn probe(&self) {
+        let Ok(writer) = self.writer.try_lock() else { return };
         let guard = table::pin();
         let (around, names) = (self.tables.around.load(&guard), self.tables.names.view(&guard));
-        let control = self.control();
-        for (port, frame) in probe::probes(&names, around, control.writer.containers_here()) {
+        for (port, frame) in probe::probes(&names, around, writer.containers_here()) {
             // Asked again at the next turn if too many were waiting.
             self.engine.load().inject(port, &frame);
         }
@@ -267,7 +272,7 @@ impl Appliance {
 
     /// The port on the interface of this index.
     fn port_on(&self, index: u32) -> Option<PortId> {
-        self.control().ports.iter().find(|(_, port)| port.link.index == index).map(|(&id, _)| id)
+        self.on_host().iter().find(|(_, port)| port.link.index == index).map(|(&id, _)| id)
     }
 
     fn note_link(&self, link: Link) {
@@ -275,12 +280,13 @@ impl Appliance {
         if !link.up || !link.running {
             self.release(id);
         }
+        let mut ports = self.on_host();
         let changed = with_link(self.tables.around.load(&table::pin()), id, &link);
         if let Some(changed) = changed {
             self.tables.around.store(changed);
             self.tables.around.reclaim();
         }
-        if let Some(on_host) = self.control().ports.get_mut(&id) {
+        if let Some(on_host) = ports.get_mut(&id) {
             on_host.link = link;
         }
     }
@@ -290,11 +296,18 @@ impl Appliance {
         let guard = table::pin();
         let names = self.tables.names.view(&guard);
         let around = self.tables.around.load(&guard);
-        let control = self.control();
-        for container in control.writer.containers_here().filter_map(|handle| names.container(handle)) {
+        let here: Vec<Handle> = match self.writer.try_lock() {
+            Ok(writer) => writer.containers_here().collect(),
+            // A port that is down does not wait for a large change set: all are looked at.
+            Err(_) => {
+                let here = names.all_containers().filter(|(_, container)| container.is_bound_here());
+                here.map(|(handle, _)| handle).collect()
+            }
+        };
+        for container in here.iter().filter_map(|&handle| names.container(handle)) {
             container.release(id);
         }
-        crate::path::hold_pinned_among(&names, around, control.writer.containers_here());
+        crate::path::hold_pinned_among(&names, around, here.into_iter());
         self.look_again.notify_one();
     }
 }

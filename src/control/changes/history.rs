@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::naming::{BindingKey, BindingSpec, HealthReport, Prepared};
+use crate::table;
 
 /// Bindings that are kept, over all change sets: some ten megabytes. A watcher that falls back further reads the mapping
 /// anew.
@@ -56,8 +57,9 @@ impl Event {
             let put: Vec<BindingSpec> = prepared.put().cloned().collect();
             // A binding in the place of another has its key, but for blocks of equal numbers that got others.
             let replaced: HashSet<BindingKey> = put.iter().map(BindingSpec::exact_key).collect();
-            let delete =
-                prepared.gone().iter().map(BindingSpec::exact_key).filter(|key| !replaced.contains(key)).collect();
+            let guard = table::pin();
+            let gone = prepared.gone(&guard).map(|binding| binding.exact_key());
+            let delete = gone.filter(|key| !replaced.contains(key)).collect();
             What { put, delete, health: prepared.health() }
         });
         Event { generation: change.generation, what, json: OnceLock::new() }

@@ -27,6 +27,40 @@ pub struct Wish<'a> {
     pub force: bool,
 }
 
+/// A wish that may wait for its turn, and be carried out by another thread.
+pub struct Asked {
+    pub set: AskedSet,
+    pub if_generation: Option<u64>,
+    pub force: bool,
+}
+
+/// A [`ChangeSet`] with its bindings.
+pub enum AskedSet {
+    Replace(Vec<Located<BindingSpec>>),
+    Apply { puts: Vec<Located<BindingSpec>>, deletes: Vec<Located<BindingKey>>, health: Vec<Located<HealthReport>> },
+}
+
+impl Asked {
+    /// The wish that it is.
+    #[must_use]
+    pub fn wish(&self) -> Wish<'_> {
+        let set = match &self.set {
+            AskedSet::Replace(bindings) => ChangeSet::Replace(bindings),
+            AskedSet::Apply { puts, deletes, health } => ChangeSet::Apply { puts, deletes, health },
+        };
+        Wish { set, if_generation: self.if_generation, force: self.force }
+    }
+
+    /// How many bindings it names.
+    #[must_use]
+    pub fn bindings(&self) -> usize {
+        match &self.set {
+            AskedSet::Replace(bindings) => bindings.len(),
+            AskedSet::Apply { puts, deletes, health } => puts.len() + deletes.len() + health.len(),
+        }
+    }
+}
+
 /// Why the mapping stays as it was.
 #[derive(Debug)]
 pub enum Refused {

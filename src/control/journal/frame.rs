@@ -52,10 +52,15 @@ pub fn preamble(id: u64) -> String {
 
 /// Appends a frame to `bytes`. `text` ends with a newline.
 pub fn put(bytes: &mut Vec<u8>, id: u64, seq: u64, text: &[u8]) {
-    let head = format!("{seq:016x} {:08x}", text.len());
-    let sum = checksum(id, head.as_bytes(), text);
-    bytes.extend_from_slice(format!("{head} {sum:08x}\n").as_bytes());
+    bytes.extend_from_slice(head(id, seq, [text].into_iter()).as_bytes());
     bytes.extend_from_slice(text);
+}
+
+/// What stands before a frame whose text is these, one after the other.
+pub fn head<'a>(id: u64, seq: u64, texts: impl Iterator<Item = &'a [u8]> + Clone) -> String {
+    let head = format!("{seq:016x} {:08x}", texts.clone().map(<[u8]>::len).sum::<usize>());
+    let sum = checksum(id, head.as_bytes(), texts);
+    format!("{head} {sum:08x}\n")
 }
 
 /// Finds the frames of a file.
@@ -93,7 +98,7 @@ pub fn find(bytes: &[u8]) -> Frames {
 fn frame(id: u64, bytes: &[u8]) -> Option<(u64, usize)> {
     let (seq, len, sum) = header(bytes)?;
     let text = bytes.get(HEADER..HEADER.checked_add(len)?)?;
-    (checksum(id, &bytes[..25], text) == sum).then_some((seq, len))
+    (checksum(id, &bytes[..25], [text].into_iter()) == sum).then_some((seq, len))
 }
 
 fn header(bytes: &[u8]) -> Option<(u64, usize, u32)> {
@@ -143,10 +148,10 @@ fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
-fn checksum(id: u64, head: &[u8], text: &[u8]) -> u32 {
+fn checksum<'a>(id: u64, head: &[u8], texts: impl Iterator<Item = &'a [u8]>) -> u32 {
     let mut hasher = Hasher::new();
     hasher.update(&id.to_be_bytes());
     hasher.update(head);
-    hasher.update(text);
+    texts.for_each(|text| hasher.update(text));
     hasher.finalize()
 }

@@ -98,7 +98,7 @@ fn journal(sets: usize) -> (Vec<u8>, Vec<usize>) {
                 let (binding, before) = (web(n), Health::Unknown);
                 let (server, key) = (binding.server_ip, binding.exact_key());
                 let note = HealthNote { state: Health::Unhealthy, before, server, binding: key };
-                record::change(n as u64, 1000, &[], std::iter::once(&binding), &[note])
+                record::change(n as u64, 1000, std::iter::empty::<BindingSpec>(), std::iter::once(&binding), &[note])
             }
         };
         frame::put(&mut bytes, ID, nth as u64 + 1, text.as_bytes());

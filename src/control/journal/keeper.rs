@@ -13,10 +13,13 @@ use super::{Disk, FileMark, Outcome, Progress, ROOM, Shared, frame, lock, make_r
 /// Text that a frame grows to, if there is as much.
 const MOST_FRAME: usize = 4 << 20;
 
+/// A text that is written by itself.
+const LARGE: usize = 1 << 20;
+
 /// What the keeper is told. It does all in the order in which it was told.
 pub(super) enum Order {
     /// A change set, for which `room` was reserved.
-    Append { number: u64, generation: u64, of_mapping: bool, text: Arc<str>, room: u64 },
+    Append { number: u64, generation: u64, of_mapping: bool, text: Arc<String>, room: u64 },
     /// A new file is begun. From here on change sets go into both.
     Begin,
     /// A part of the listing, for the new file.
@@ -52,7 +55,8 @@ struct NextFile {
 /// Change sets that go to the disk together.
 #[derive(Default)]
 struct Group {
-    text: Vec<u8>,
+    texts: Vec<Arc<String>>,
+    len: usize,
     change_sets: u64,
     /// The number and the generation of the latest.
     latest: u64,
@@ -81,7 +85,8 @@ impl Keeper {
             while let Some(now) = order {
                 match now {
                     Order::Append { number, generation, of_mapping, text, room } => {
-                        group.text.extend_from_slice(text.as_bytes());
+                        group.len += text.len();
+                        group.texts.push(text);
                         group.change_sets += 1;
                         (group.latest, group.generation) = (number, generation);
                         group.room += room;
@@ -92,7 +97,7 @@ impl Keeper {
                         self.obey(other);
                     }
                 }
-                order = if group.text.len() < MOST_FRAME { orders.try_recv().ok() } else { None };
+                order = if group.len < MOST_FRAME { orders.try_recv().ok() } else { None };
             }
             self.write(&mut group);
         }
@@ -133,17 +138,17 @@ impl Keeper {
 
     /// Writes the group as one frame, and syncs it.
     fn write(&mut self, group: &mut Group) {
-        let Group { text, change_sets, latest, generation, room, of_mapping } = std::mem::take(group);
-        if text.is_empty() {
+        let Group { texts, change_sets, latest, generation, room, of_mapping, .. } = std::mem::take(group);
+        if texts.is_empty() {
             return;
         }
-        self.push_next(&text);
+        texts.iter().for_each(|text| self.push_next(text.as_bytes()));
         // What comes behind a failure is taken back with it.
         if self.shared.disk().broken.is_some() {
             self.shared.disk().queued -= room;
             return;
         }
-        let outcome = self.append(&text);
+        let outcome = self.append(&texts);
         self.shared.disk().queued -= room;
         match outcome {
             Ok(()) => {
@@ -164,22 +169,23 @@ impl Keeper {
         }
     }
 
-    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+    fn append(&mut self, texts: &[Arc<String>]) -> io::Result<()> {
         let (file, id, seq, tail, base) = {
             let mut disk = self.shared.disk();
             // Removed by a reload after room was reserved.
             let file = disk.file.clone().map_or_else(|| disk.open_file(&self.path), Ok)?;
             (file, disk.id, disk.next_seq, disk.tail, disk.base)
         };
-        let (mut bytes, mut frames) = (Vec::with_capacity(text.len() + 256), 0);
+        let (mut bytes, mut frames) = (Vec::new(), 0);
         if tail == 0 {
             bytes.extend_from_slice(frame::preamble(id).as_bytes());
             frame::put(&mut bytes, id, seq, record::base(base).as_bytes());
             frames += 1;
         }
-        frame::put(&mut bytes, id, seq + frames, text);
+        bytes.extend_from_slice(frame::head(id, seq + frames, texts.iter().map(|text| text.as_bytes())).as_bytes());
         frames += 1;
-        let written = self.write_and_sync(&file, &bytes, tail);
+        let len = bytes.len() + texts.iter().map(|text| text.len()).sum::<usize>();
+        let written = self.write_and_sync(&file, bytes, texts, tail);
         if written.is_err() {
             // What was refused must not be found at the next start.
             let _ = file.set_len(tail).and_then(|()| file.sync_all());
@@ -190,17 +196,32 @@ impl Keeper {
             sync_directory(&self.path)?;
         }
         let mut disk = self.shared.disk();
-        disk.tail = tail + bytes.len() as u64;
+        disk.tail = tail + len as u64;
         disk.next_seq = seq + frames;
         Ok(())
     }
 
-    fn write_and_sync(&mut self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    /// Writes the texts behind `bytes`. Small ones go together; a large one is not copied for that.
+    fn write_and_sync(&mut self, file: &File, mut bytes: Vec<u8>, texts: &[Arc<String>], at: u64) -> io::Result<()> {
         #[cfg(test)]
         if std::mem::take(&mut self.fails_next) {
             return Err(io::Error::other("the disk failed"));
         }
-        file.write_all_at(bytes, at)?;
+        let mut at = at;
+        let mut write = |bytes: &[u8]| {
+            at += bytes.len() as u64;
+            file.write_all_at(bytes, at - bytes.len() as u64)
+        };
+        for text in texts {
+            if text.len() < LARGE {
+                bytes.extend_from_slice(text.as_bytes());
+                continue;
+            }
+            write(&bytes)?;
+            bytes.clear();
+            write(text.as_bytes())?;
+        }
+        write(&bytes)?;
         file.sync_data()
     }
 

@@ -31,7 +31,8 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use crate::naming::{HealthNote, Prepared};
+use crate::naming::{BindingSpec, HealthNote, Prepared};
+use crate::table;
 use keeper::{Keeper, Order};
 pub use record::FileMark;
 pub use start::{Choice, Start, choose, read_start};
@@ -69,7 +70,7 @@ pub struct Journal {
 struct Pending {
     number: u64,
     /// What to take back if it fails; empty once a reload has replaced it.
-    text: Arc<str>,
+    text: Arc<String>,
     answers: Vec<oneshot::Sender<Outcome>>,
 }
 
@@ -228,7 +229,7 @@ impl Journal {
     /// Puts the record of a change set that is in force on its way to the disk. `of_mapping`: it says something of bindings, and
     /// not of their health alone.
     pub fn append(&mut self, room: Room, text: String, generation: u64, of_mapping: bool) {
-        let text: Arc<str> = text.into();
+        let text = Arc::new(text);
         self.latest += 1;
         if of_mapping {
             self.last_change_ms = now_ms();
@@ -245,17 +246,26 @@ impl Journal {
         Some(outcome)
     }
 
+    /// Answers for what has reached the disk.
+    pub fn answer(&mut self) {
+        let durable = self.progress.borrow_and_update().durable;
+        self.answer_until(durable);
+    }
+
+    /// True if the disk has failed, and nothing was taken back yet.
+    pub fn has_failed(&self) -> bool {
+        self.progress.borrow().failures != self.failures_seen
+    }
+
     /// Answers for what has reached the disk. Returns what must be taken back because the disk has failed: records, in
-    /// the order in which they were put in force, and who waits for them.
+    /// the order in which they were put in force, and who waits for them. Whoever calls it has the turn to change the
+    /// mapping, so that no change set is between its promise of room and its place among them.
     pub fn settle(&mut self) -> Option<Failed> {
         let (durable, failures) = {
             let progress = self.progress.borrow_and_update();
             (progress.durable, progress.failures)
         };
-        while self.pending.front().is_some_and(|pending| pending.number <= durable) {
-            let done = self.pending.pop_front();
-            done.into_iter().flat_map(|done| done.answers).for_each(|answer| _ = answer.send(Ok(())));
-        }
+        self.answer_until(durable);
         if failures == self.failures_seen {
             return None;
         }
@@ -264,6 +274,13 @@ impl Journal {
         let (texts, answers): (Vec<_>, Vec<_>) =
             self.pending.drain(..).map(|pending| (pending.text, pending.answers)).unzip();
         Some(Failed { why, texts, answers: answers.into_iter().flatten().collect() })
+    }
+
+    fn answer_until(&mut self, durable: u64) {
+        while self.pending.front().is_some_and(|pending| pending.number <= durable) {
+            let done = self.pending.pop_front();
+            done.into_iter().flat_map(|done| done.answers).for_each(|answer| _ = answer.send(Ok(())));
+        }
     }
 
     /// A way to wait until [`Journal::settle`] has something to do.
@@ -275,7 +292,7 @@ impl Journal {
     /// gone. What is still on its way is answered for, and never taken back. `known`: what is known of bindings in force.
     pub fn rebase(&mut self, base: FileMark, known: &[HealthNote]) -> oneshot::Receiver<Outcome> {
         let (answer, outcome) = oneshot::channel();
-        self.pending.iter_mut().for_each(|pending| pending.text = "".into());
+        self.pending.iter_mut().for_each(|pending| pending.text = Arc::default());
         self.order(Order::Rebase(base, carried(known), answer));
         outcome
     }
@@ -369,14 +386,14 @@ impl News {
 #[must_use]
 pub struct Failed {
     why: Arc<str>,
-    texts: Vec<Arc<str>>,
+    texts: Vec<Arc<String>>,
     answers: Vec<oneshot::Sender<Outcome>>,
 }
 
 impl Failed {
     /// Their records, oldest first.
     pub fn texts(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.texts.iter().map(AsRef::as_ref)
+        self.texts.iter().map(|text| text.as_str())
     }
 
     /// What the disk did.
@@ -396,12 +413,14 @@ impl Failed {
 /// The record of a change set, before it is committed.
 #[must_use]
 pub fn record_of(prepared: &Prepared<'_>) -> String {
-    record::change(prepared.change().generation, now_ms(), &prepared.gone(), prepared.put(), &prepared.health_notes())
+    let (generation, notes) = (prepared.change().generation, prepared.health_notes());
+    record::change(generation, now_ms(), prepared.gone(&table::pin()), prepared.put(), &notes)
 }
 
 /// The record of what is known of bindings of another mapping; empty, if that is nothing.
 fn carried(known: &[HealthNote]) -> String {
-    if known.is_empty() { String::new() } else { record::change(0, now_ms(), &[], [].into_iter(), known) }
+    let nothing = std::iter::empty::<BindingSpec>();
+    if known.is_empty() { String::new() } else { record::change(0, now_ms(), nothing, [].into_iter(), known) }
 }
 
 impl Disk {

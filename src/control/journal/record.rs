@@ -13,6 +13,7 @@
 //! Bindings are listed while changes go on, so that a listing may say less or more than one generation had; each `-` and
 //! `+` says what became of a binding since it was listed, or makes what is listed later say the same.
 
+use std::borrow::Borrow;
 use std::fmt::{Display, Write};
 
 use crate::naming::{BindingSpec, Health, HealthNote, Words, parse_binding};
@@ -78,12 +79,12 @@ pub fn complete(generation: u64, last_change_ms: u64) -> String {
 pub fn change<'a>(
     generation: u64,
     at_ms: u64,
-    gone: &[BindingSpec],
+    gone: impl Iterator<Item = impl Borrow<BindingSpec>>,
     put: impl Iterator<Item = &'a BindingSpec>,
     health: &[HealthNote],
 ) -> String {
     let mut text = format!("@ {generation} {at_ms}\n");
-    gone.iter().for_each(|binding| line(&mut text, '-', binding));
+    gone.for_each(|binding| line(&mut text, '-', binding.borrow()));
     put.for_each(|binding| line(&mut text, '+', binding));
     health.iter().for_each(|note| line(&mut text, '*', note));
     text

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::frame::{self, End};
 use super::record::{self, FileMark, Line};
-use crate::naming::{BindingKey, BindingSpec, Health, HealthReport, KeyPorts, Located, Words};
+use crate::naming::{BindingKey, BindingSpec, Health, HealthReport, KeyPorts, Located, Words, in_turns};
 use crate::units::Ip;
 
 /// What is good in a journal.
@@ -35,6 +35,8 @@ pub struct Recovered {
     health: HashMap<BindingKey, (Ip, Health)>,
     /// When the change set that is being read was accepted, if nothing of bindings has come yet.
     begun: Option<u64>,
+    /// Their inside addresses. Most bindings have none of these, and need no key to be made and looked up.
+    touched_ips: HashSet<Ip>,
 }
 
 /// Reads a journal. A frame that is whole but says what this version does not know counts as corrupt.
@@ -56,24 +58,35 @@ pub fn recover(bytes: &[u8]) -> Recovered {
         touched: HashMap::new(),
         health: HashMap::new(),
         begun: None,
+        touched_ips: HashSet::new(),
     };
-    let mut words = Words::default();
-    for text in frames.texts {
-        // Whole frames only: nothing of one that can't be read.
-        let Some(lines) = lines(&bytes[text.clone()], &mut words) else {
-            recovered.good = text.start - frame::HEADER;
-            recovered.end = End::Corrupt;
-            break;
-        };
-        recovered.frames += 1;
-        lines.into_iter().for_each(|line| recovered.take(line));
-    }
+    in_turns(
+        &frames.texts,
+        |text| lines(&bytes[text.clone()]).ok_or(text.start),
+        |lines| match lines {
+            Ok(lines) => {
+                recovered.frames += 1;
+                lines.into_iter().for_each(|line| recovered.take(line));
+                true
+            }
+            // Whole frames only: nothing of one that can't be read.
+            Err(start) => {
+                recovered.good = start - frame::HEADER;
+                recovered.end = End::Corrupt;
+                false
+            }
+        },
+    );
     recovered
 }
 
-fn lines(text: &[u8], words: &mut Words) -> Option<Vec<Line>> {
-    let text = text.strip_suffix(b"\n")?;
-    text.split(|&byte| byte == b'\n').map(|line| record::read(line, words)).collect()
+fn lines(text: &[u8]) -> Option<Vec<Line>> {
+    let (mut words, text) = (Words::default(), text.strip_suffix(b"\n")?);
+    let mut lines = Vec::with_capacity(text.len() / 80 + 1);
+    for line in text.split(|&byte| byte == b'\n') {
+        lines.push(record::read(line, &mut words)?);
+    }
+    Some(lines)
 }
 
 impl Recovered {
@@ -90,7 +103,10 @@ impl Recovered {
         let mut listed = if self.complete { std::mem::take(&mut self.listed) } else { base };
         let touched = std::mem::take(&mut self.touched);
         if !touched.is_empty() {
-            listed.retain(|binding| !touched.contains_key(&binding.value.exact_key()));
+            let is_touched = |binding: &BindingSpec| {
+                self.touched_ips.contains(&binding.ip) && touched.contains_key(&binding.exact_key())
+            };
+            listed.retain(|binding| !is_touched(&binding.value));
             listed.extend(touched.into_values().flatten().map(|value| Located { line: 0, value }));
         }
         listed
@@ -125,8 +141,8 @@ impl Recovered {
         match line {
             Line::Base(mark) => self.base = Some(mark),
             Line::Listed(binding) => {
-                // Nothing is looked up in most listings: no change came between.
-                let known = if self.touched.is_empty() { None } else { self.touched.get_mut(&binding.exact_key()) };
+                let may_be_known = self.touched_ips.contains(&binding.ip);
+                let known = if may_be_known { self.touched.get_mut(&binding.exact_key()) } else { None };
                 match known {
                     Some(known) => *known = Some(binding),
                     None => self.listed.push(Located { line: 0, value: binding }),
@@ -148,11 +164,12 @@ impl Recovered {
         }
     }
 
-    fn touch(&mut self, key: BindingKey, binding: Option<BindingSpec>) {
+    fn touch(&mut self, key: BindingKey, now: Option<BindingSpec>) {
         if let Some(at_ms) = self.begun.take() {
             self.of_mapping += 1;
             self.last_change_ms = self.last_change_ms.max(at_ms);
         }
-        self.touched.insert(key, binding);
+        self.touched_ips.insert(key.ip);
+        self.touched.insert(key, now);
     }
 }

@@ -87,7 +87,7 @@ fn records(sets: &[Vec<Step>]) -> Vec<(String, BTreeMap<u16, u16>)> {
                 put.push(web(n, port));
             }
         }
-        done.push((record::change(nth as u64 + 2, 1000 + nth as u64, &gone, put.iter(), &[]), now.clone()));
+        done.push((record::change(nth as u64 + 2, 1000 + nth as u64, gone.iter(), put.iter(), &[]), now.clone()));
     }
     done
 }
@@ -181,7 +181,7 @@ proptest! {
                 put.extend(port.map(|port| web(n, port)));
                 port.into_iter().for_each(|port| _ = now.insert(n, port));
             }
-            frame(&mut bytes, &record::change(nth.into(), 5, &gone, put.iter(), &[]));
+            frame(&mut bytes, &record::change(nth.into(), 5, gone.iter(), put.iter(), &[]));
         }
         let rest = now.iter().filter(|&(&n, _)| usize::from(n / size) >= sets.len());
         frame(&mut bytes, &(record::listed(rest.map(|(&n, &port)| (web(n, port), Health::Unknown))) + &record::complete(9, 7)));
@@ -239,7 +239,7 @@ fn every_line_reads_as_it_was_written() {
         let spec = binding(line);
         let (server, binding) = (spec.server_ip, spec.exact_key());
         let note = HealthNote { state: Health::Unhealthy, before: Health::Healthy, server, binding };
-        let text = record::change(3, 4, std::slice::from_ref(&spec), [&spec].into_iter(), std::slice::from_ref(&note));
+        let text = record::change(3, 4, [&spec].into_iter(), [&spec].into_iter(), std::slice::from_ref(&note));
         let read: Vec<_> = text.lines().map(|line| record::read(line.as_bytes(), &mut Words::default())).collect();
         let (generation, at_ms) = (3, 4);
         let lines = [Line::Change { generation, at_ms }, Line::Gone(spec.clone()), Line::Put(spec), Line::Health(note)];

@@ -11,11 +11,11 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::Problem;
 use super::body::Incoming;
 use super::problem::{Fault, MOST_FAULTS};
 use super::routes::Engine;
-use super::{Problem, Served};
-use crate::control::changes::{ChangeSet, Wish};
+use crate::control::changes::{Asked, AskedSet};
 use crate::naming::{BindingKey, BindingSpec, Change, HealthReport, Located, Words};
 
 /// Most bytes of a change set: some fifty thousand bindings. More of them come as several, or as a whole mapping.
@@ -79,12 +79,14 @@ pub(super) async fn change(
     let bytes = Incoming::new(body, MAX_CHANGE).whole().await?;
     let form: ChangeForm =
         serde_json::from_slice(&bytes).map_err(|err| Problem::malformed(format!("the change set: {err}")))?;
-    let set = ChangeSet::Apply { puts: &form.put.0, deletes: &form.delete.0, health: &form.health.0 };
-    let wish = Wish { set, if_generation: form.if_generation, force: form.force };
-    if prefers_no_wait(&headers) {
-        return Ok((StatusCode::ACCEPTED, Json(Changed::of(&engine.change(&wish)?))));
+    let no_wait = prefers_no_wait(&headers);
+    let ChangeForm { put, delete, health, if_generation, force } = form;
+    let set = AskedSet::Apply { puts: put.0, deletes: delete.0, health: health.0 };
+    let asked = Asked { set, if_generation, force };
+    if no_wait {
+        return Ok((StatusCode::ACCEPTED, Json(Changed::of(&engine.change(asked).await?))));
     }
-    Ok((StatusCode::OK, carry_out(&*engine, &wish).await?))
+    Ok((StatusCode::OK, carry_out(&engine, asked).await?))
 }
 
 fn prefers_no_wait(headers: &HeaderMap) -> bool {
@@ -102,18 +104,18 @@ pub(super) async fn replace(
         return Err(Problem::busy("another whole mapping is being read: try again"));
     };
     let bindings = read_lines(Incoming::new(body, MAX_MAPPING)).await?;
-    let set = ChangeSet::Replace(&bindings);
-    carry_out(&*engine, &Wish { set, if_generation: query.if_generation, force: query.force }).await
+    let ReplaceQuery { if_generation, force } = query;
+    carry_out(&engine, Asked { set: AskedSet::Replace(bindings), if_generation, force }).await
 }
 
-async fn carry_out(engine: &dyn Served, wish: &Wish<'_>) -> Result<Json<Changed>, Problem> {
-    let change = engine.change(wish)?;
+async fn carry_out(engine: &Engine, asked: Asked) -> Result<Json<Changed>, Problem> {
+    let change = engine.change(asked).await?;
     answer(engine, change).await
 }
 
 /// Packets see the change set already; the answer waits for the disk. One that changes nothing waits too: what it asks for
 /// may have been put in force a moment ago, and not be on disk.
-pub(super) async fn answer(engine: &dyn Served, change: Change) -> Result<Json<Changed>, Problem> {
+pub(super) async fn answer(engine: &Engine, change: Change) -> Result<Json<Changed>, Problem> {
     if let Some(kept) = engine.kept() {
         let outcome = kept.await.unwrap_or_else(|_| Err("the engine stops".into()));
         outcome.map_err(|why| Problem::busy(format!("the change set was taken back: {why}")))?;

@@ -14,7 +14,7 @@ use super::bindings::lines_of;
 use super::change::{self, Changed};
 use super::report::Probe;
 use super::routes::Engine;
-use crate::control::changes::{ChangeSet, Refused, Wish};
+use crate::control::changes::{Asked, AskedSet, Refused};
 use crate::naming::{Binding, BindingKey, Health, HealthReport, Located, Rule, View, parse_key};
 use crate::table;
 
@@ -85,10 +85,10 @@ pub(super) async fn put(
     let Path(text) = key.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
     let binding = read_key(&text)?;
     let Json(Verdict { state }) = verdict.map_err(|rejection| Problem::malformed(rejection.body_text()))?;
-    let report = [Located { line: 1, value: HealthReport::new(binding, state) }];
-    let set = ChangeSet::Apply { puts: &[], deletes: &[], health: &report };
-    match engine.change(&Wish { set, if_generation: None, force: false }) {
-        Ok(change) => change::answer(&*engine, change).await,
+    let health = vec![Located { line: 1, value: HealthReport::new(binding, state) }];
+    let set = AskedSet::Apply { puts: Vec::new(), deletes: Vec::new(), health };
+    match engine.change(Asked { set, if_generation: None, force: false }).await {
+        Ok(change) => change::answer(&engine, change).await,
         Err(Refused::Clashes(clashes)) if clashes.iter().all(|clash| clash.rule == Rule::NoSuchBinding) => {
             Err(no_such_binding(&text))
         }

@@ -24,7 +24,7 @@ pub(super) async fn attach(
     let bytes = Incoming::new(body, MAX_BODY).whole().await?;
     let form: Map<String, Value> =
         serde_json::from_slice(&bytes).map_err(|error| Problem::malformed(format!("the port: {error}")))?;
-    Ok((StatusCode::CREATED, Json(engine.attach(&form)?)))
+    Ok((StatusCode::CREATED, Json(engine.attach(form).await?)))
 }
 
 pub(super) async fn detach(

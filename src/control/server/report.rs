@@ -1,6 +1,7 @@
 //! What the engine tells of itself.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::{Flow, Problem};
-use crate::control::changes::{History, Refused, Wish};
+use crate::control::changes::{Asked, History, Refused};
 use crate::control::health::Tally;
 use crate::control::journal::{JournalReport, Outcome};
 use crate::naming::{Change, Names};
@@ -33,17 +34,18 @@ pub trait Observed: Send + Sync + 'static {
     fn explain(&self, request: &ExplainRequest) -> Result<serde_json::Value, Problem>;
 }
 
+/// A change set that is being carried out.
+pub type Changing = Pin<Box<dyn Future<Output = Result<Change, Refused>> + Send>>;
+
 /// The mapping, as the control socket sees and changes it. Called on the control thread, never on a worker.
 pub trait Mapped: Send + Sync + 'static {
     /// The live tables.
     fn names(&self) -> &Arc<Names>;
     /// What has changed lately.
     fn history(&self) -> &History;
-    /// Puts a change set in force, or says why not.
-    ///
-    /// # Errors
-    /// See [`Refused`]. The mapping then stays as it was.
-    fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused>;
+    /// Puts a change set in force when its turn has come, or says why not: see [`Refused`]. The mapping then stays as it
+    /// was.
+    fn change(self: Arc<Self>, asked: Asked) -> Changing;
     /// Tells once all that was put in force so far is on disk, or was taken back because it could not be. `None`: there
     /// is nothing to wait for.
     fn kept(&self) -> Option<oneshot::Receiver<Outcome>> {
@@ -51,13 +53,14 @@ pub trait Mapped: Send + Sync + 'static {
     }
 }
 
+/// A port that is being attached.
+pub type Attaching = Pin<Box<dyn Future<Output = Result<PortReport, Problem>> + Send>>;
+
 /// The ports, as they come and go. Called on the control thread, never on a worker.
 pub trait Ports: Send + Sync + 'static {
-    /// Attaches an access port: packets come when this returns. `form` has the keys of `[[port]]`.
-    ///
-    /// # Errors
-    /// 400 and 422 with every mistake, 500 or 503 where the host does not do its part; all is then as before.
-    fn attach(&self, form: &Map<String, Value>) -> Result<PortReport, Problem>;
+    /// Attaches an access port while the mapping is not being changed: packets come when it is done. `form` has the keys of
+    /// `[[port]]`. 400 and 422 with every mistake, 500 or 503 where the host does not do its part; all is then as before.
+    fn attach(self: Arc<Self>, form: Map<String, Value>) -> Attaching;
     /// Detaches the port of this name: no packet of it is in the engine when this returns.
     ///
     /// # Errors

@@ -9,11 +9,13 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router, middleware};
+use serde_json::{Map, Value};
 use std::ops::Deref;
 use tokio::sync::Semaphore;
 
-use super::report::{DropCount, ExplainRequest, Served, Status, WorkerReport};
+use super::report::{Attaching, Changing, DropCount, ExplainRequest, Served, Status, WorkerReport};
 use super::{ControlSocket, Problem, access, bindings, change, connections, flows, health, metrics, ports, watch};
+use crate::control::changes::Asked;
 
 /// Most bytes that a request's body may have where nothing else is said.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -24,6 +26,18 @@ pub(super) struct Engine {
     served: Arc<dyn Served>,
     /// For whole mappings: one at a time is read, since each takes as much memory as the mapping.
     pub(super) whole: Arc<Semaphore>,
+}
+
+impl Engine {
+    /// As [`Mapped::change`](super::Mapped::change).
+    pub(super) fn change(&self, asked: Asked) -> Changing {
+        Arc::clone(&self.served).change(asked)
+    }
+
+    /// As [`Ports::attach`](super::Ports::attach).
+    pub(super) fn attach(&self, form: Map<String, Value>) -> Attaching {
+        Arc::clone(&self.served).attach(form)
+    }
 }
 
 impl Deref for Engine {

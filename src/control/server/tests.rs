@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::control::changes::{History, Refused, Wish, carry_out};
+use crate::control::changes::{Asked, History, carry_out};
 use crate::control::config::{Control, read_live_port};
 use crate::control::journal::Outcome;
-use crate::naming::{Change, Names, NamesWriter, Network, Networks};
+use crate::naming::{Names, NamesWriter, Network, Networks};
 use crate::table;
 use crate::units::PortRange;
 
@@ -46,8 +46,10 @@ impl Mapped for Engine {
         &self.history
     }
 
-    fn change(&self, wish: &Wish<'_>) -> Result<Change, Refused> {
-        carry_out(&mut self.writer.lock().unwrap(), wish, &self.history, |prepared| Ok(prepared.commit()))
+    fn change(self: Arc<Self>, asked: Asked) -> Changing {
+        let mut writer = self.writer.lock().unwrap();
+        let done = carry_out(&mut writer, &asked.wish(), &self.history, |prepared| Ok(prepared.commit()));
+        Box::pin(std::future::ready(done))
     }
 
     fn kept(&self) -> Option<oneshot::Receiver<Outcome>> {
@@ -60,12 +62,14 @@ impl Mapped for Engine {
 }
 
 impl Ports for Engine {
-    fn attach(&self, form: &Map<String, Value>) -> Result<PortReport, Problem> {
-        let port = read_live_port(form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
-        if port.name == "uplink" {
-            return Err(Problem::of_port(vec!["there is a port `uplink` already".into()], false));
-        }
-        Ok(PortReport { name: port.name, live: true, ..PortReport::default() })
+    fn attach(self: Arc<Self>, form: Map<String, Value>) -> Attaching {
+        Box::pin(async move {
+            let port = read_live_port(&form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
+            if port.name == "uplink" {
+                return Err(Problem::of_port(vec!["there is a port `uplink` already".into()], false));
+            }
+            Ok(PortReport { name: port.name, live: true, ..PortReport::default() })
+        })
     }
 
     fn detach(&self, name: &str) -> Result<(), Problem> {

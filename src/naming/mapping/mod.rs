@@ -2,6 +2,7 @@
 
 pub(super) mod field;
 mod line;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use super::change::{Clash, Located};
 use super::spec::{BindingKey, BindingSpec};
 use line::Columns;
+pub use turns::in_turns;
 
 /// Something wrong at a place in a text. Lines and columns count from 1, columns in bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,18 +54,69 @@ pub fn parse_mapping(text: impl AsRef<[u8]>) -> Result<Vec<Located<BindingSpec>>
 
 /// As [`parse_mapping`], with the good lines beside the mistakes, so that both kinds of errors can be told at once.
 pub fn read_mapping(text: impl AsRef<[u8]>) -> (Vec<Located<BindingSpec>>, Vec<Mistake>) {
-    let text = text.as_ref();
-    // A line of a large mapping has about 90 bytes.
-    let mut bindings = Vec::with_capacity(text.len() / 96);
-    let mut mistakes = Vec::new();
-    let mut words = Words::default();
-    for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
-        let number = index as u32 + 1;
-        if let Some(value) = line::parse(line, number, &mut words, &mut mistakes) {
-            bindings.push(Located { line: number, value });
-        }
+    let mut text = text.as_ref();
+    let mut pieces = Vec::with_capacity(text.len() / PIECE + 1);
+    while !text.is_empty() {
+        let piece;
+        (piece, text) = text.split_at(end_of_lines(text, PIECE));
+        pieces.push(piece);
     }
-    (bindings, mistakes)
+    let mut all =
+        Part { bindings: Vec::with_capacity(text_lines(pieces.iter().map(|it| it.len()).sum())), ..Part::default() };
+    in_turns(
+        &pieces,
+        |piece| Part::read(piece),
+        |part| {
+            all.append(part);
+            true
+        },
+    );
+    (all.bindings, all.mistakes)
+}
+
+/// Bytes of text that one thread reads at a time.
+const PIECE: usize = 1 << 20;
+
+/// About how many lines a large mapping of that many bytes has.
+fn text_lines(bytes: usize) -> usize {
+    bytes / 80
+}
+
+/// Where a line ends, `about` there or later, or the text.
+fn end_of_lines(text: &[u8], about: usize) -> usize {
+    let rest = text.get(about..).unwrap_or_default();
+    rest.iter().position(|&byte| byte == b'\n').map_or(text.len(), |more| about + more + 1)
+}
+
+/// What is in a part of a text. Lines count from the part's first.
+#[derive(Default)]
+struct Part {
+    bindings: Vec<Located<BindingSpec>>,
+    mistakes: Vec<Mistake>,
+    lines: u32,
+}
+
+impl Part {
+    fn read(text: &[u8]) -> Part {
+        let mut part = Part { bindings: Vec::with_capacity(text_lines(text.len())), ..Part::default() };
+        let mut words = Words::default();
+        for line in text.strip_suffix(b"\n").unwrap_or(text).split(|&byte| byte == b'\n') {
+            part.lines += 1;
+            if let Some(value) = line::parse(line, part.lines, &mut words, &mut part.mistakes) {
+                part.bindings.push(Located { line: part.lines, value });
+            }
+        }
+        part
+    }
+
+    /// Goes on with the part that follows.
+    fn append(&mut self, mut next: Part) {
+        next.bindings.iter_mut().for_each(|binding| binding.line += self.lines);
+        next.mistakes.iter_mut().for_each(|mistake| mistake.line += self.lines);
+        self.bindings.append(&mut next.bindings);
+        self.mistakes.append(&mut next.mistakes);
+        self.lines += next.lines;
+    }
 }
 
 /// Reads one line, without its newline. `None`: there is no binding in it.
