@@ -230,7 +230,10 @@ pub fn pseudo_sum(packet: &Packet) -> u64 {
 pub fn any_spec() -> impl Strategy<Value = Spec> {
     any::<bool>().prop_flat_map(|v4| {
         let header = (any_ip(v4), any_ip(v4), any::<u8>(), any::<u16>(), any::<bool>(), any::<u8>(), 0_usize..=10);
-        (header, any_transport(), payload()).prop_map(|(header, l4, payload)| {
+        (header, any_transport(), payload()).prop_map(move |(header, mut l4, payload)| {
+            if let Transport::Udp { has_checksum, .. } = &mut l4 {
+                *has_checksum |= !v4;
+            }
             let (src, dst, ttl, id, dont_fragment, dscp_ecn, options) = header;
             Spec { src, dst, ttl, id, dont_fragment, dscp_ecn, options, l4, payload }
         })
