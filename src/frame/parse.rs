@@ -29,7 +29,7 @@ pub fn parse(frame: &Frame) -> Result<Parsed, Malformed> {
 
 /// As [`parse`], to where the outcome is to stay: a packet that is copied right after it was written, in larger pieces
 /// than it was written in, waits until the stores have left the core.
-#[inline]
+#[inline(always)]
 pub fn parse_into(frame: &Frame, into: &mut Result<Parsed, Malformed>) {
     if let Err(why) = parse_ethernet(frame, into) {
         *into = Err(why);

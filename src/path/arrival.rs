@@ -32,7 +32,7 @@ pub(super) fn deliver<'g, O: Observer>(
     to: &Bound<'_>,
 ) -> Result<Plan<'g>, Stop> {
     let slot = not_resting(walk, to.wire(flow.dst.proto))?;
-    let Presented { name: seen, side, is_stranger } = presented(walk, from, to)?;
+    let Presented { name: mut seen, side, is_stranger } = presented(walk, from, to)?;
     if side == Some(Side::Outside) && !to.binding().is_block() && !to.binding().is_public() {
         return Err(Stop::Drop(Reason::NotPublic));
     }
@@ -41,7 +41,7 @@ pub(super) fn deliver<'g, O: Observer>(
     {
         return Err(Stop::Drop(Reason::NotSolicited));
     }
-    let (dst, seen) = inside_destination(walk, flow, from, to, (!is_stranger).then_some(seen))?;
+    let dst = inside_destination(walk, flow, from, to, is_stranger, &mut seen)?;
     walk.step(Step::DestinationBecomes { name: dst });
     let src = if flow.src.proto.is_echo() { Endpoint { port: dst.port, ..seen } } else { seen };
     walk.step(Step::SourceArrivesAs { name: src });
@@ -123,27 +123,32 @@ fn between_strangers<O>(
     }
 }
 
-/// The inside name that the packet is for, and what its receiver sees as sender: `seen`, if that may be, or the public
-/// name that it has called. A translated port leads where its entry says, and nowhere without one.
+/// The inside name that the packet is for. A translated port leads where its entry says, and nowhere without one. Whoever
+/// has called the sender by its public name is to see that: it takes the place of `seen`.
 #[inline(always)]
 fn inside_destination<O>(
     walk: &Walk<'_, '_, O>,
     flow: &Flow,
     from: &Sender<'_>,
     to: &Bound<'_>,
-    seen: Option<Endpoint>,
-) -> Result<(Endpoint, Endpoint), Stop> {
+    is_stranger: bool,
+    seen: &mut Endpoint,
+) -> Result<Endpoint, Stop> {
     let Inside(inside) = to.at.inside_of(flow.dst.proto, to.wire_port);
     if !to.binding().is_block() || passes_native(to.binding(), inside.port) {
-        return Ok((inside, seen.ok_or(Stop::Drop(Reason::NetworkDenied))?));
+        return if is_stranger { Err(Stop::Drop(Reason::NetworkDenied)) } else { Ok(inside) };
     }
     let pool = pool(walk, to.at).ok_or(Stop::Drop(Reason::NoEntry))?;
-    let by_inside_name = seen.and_then(|seen| Some((entry(walk, flow, to, &pool, &from.name)?, seen)));
-    let (port, seen) = match by_inside_name {
-        Some(found) => found,
-        None => of_public_name(walk, flow, from, to, &pool).ok_or(Stop::Drop(Reason::NoEntry))?,
+    let by_inside_name = if is_stranger { None } else { entry(walk, flow, to, &pool, &from.name) };
+    let port = match by_inside_name {
+        Some(port) => port,
+        None => {
+            let (port, public) = of_public_name(walk, flow, from, to, &pool).ok_or(Stop::Drop(Reason::NoEntry))?;
+            *seen = public;
+            port
+        }
     };
-    Ok((Endpoint { port, ..inside }, seen))
+    Ok(Endpoint { port, ..inside })
 }
 
 #[inline(always)]
