@@ -7,7 +7,7 @@ use super::destination::Bound;
 use super::observe::{Observer, Step};
 use super::replica;
 use super::verdict::Reason;
-use super::walk::{Context, Walk, is_martian, is_multicast};
+use super::walk::{Context, Walk, must_be_routable};
 use crate::frame::{IcmpError, L4, Packet};
 use crate::naming::{Public, Wire};
 use crate::units::{Endpoint, NetworkId};
@@ -26,12 +26,7 @@ pub(super) fn is_for_public(cx: &Context<'_>, packet: &Packet) -> bool {
 /// Decides what becomes of a packet from outside that is for a public name.
 #[inline(never)]
 pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packet) -> Result<Plan<'g>, Stop> {
-    if is_multicast(packet.dst) {
-        return Err(Stop::Drop(Reason::Multicast));
-    }
-    if is_martian(packet.src) || is_martian(packet.dst) {
-        return Err(Stop::Drop(Reason::Martian));
-    }
+    must_be_routable(packet)?;
     if let L4::EchoRequest { .. } = packet.l4 {
         return Err(echo(walk, packet));
     }

@@ -6,7 +6,7 @@ use super::decision::{Flow, Kind, Plan, Stop};
 use super::destination::Bound;
 use super::observe::{Found, Observer, Step};
 use super::verdict::Reason;
-use super::walk::{Walk, is_martian, is_multicast};
+use super::walk::{Walk, must_be_routable};
 use crate::frame::{IcmpError, Packet};
 use crate::naming::{Binding, Inside, Lead, Wire};
 use crate::units::{Endpoint, NetworkId};
@@ -14,12 +14,7 @@ use crate::units::{Endpoint, NetworkId};
 /// Decides what becomes of a packet that came by the uplink.
 #[inline(always)]
 pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packet) -> Result<Plan<'g>, Stop> {
-    if is_multicast(packet.dst) {
-        return Err(Stop::Drop(Reason::Multicast));
-    }
-    if is_martian(packet.src) || is_martian(packet.dst) {
-        return Err(Stop::Drop(Reason::Martian));
-    }
+    must_be_routable(packet)?;
     if packet.ttl <= 1 {
         return Err(Stop::Error { error: IcmpError::TimeExceeded, reason: Reason::TtlExpired });
     }

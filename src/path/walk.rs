@@ -254,6 +254,18 @@ pub(super) fn answered(port: PortId, answer: Answer) -> Verdict {
     Verdict::Answer { port, answer }
 }
 
+/// What comes from beyond this server must be from somebody and for somebody.
+#[inline(always)]
+pub(super) fn must_be_routable(packet: &Packet) -> Result<(), Stop> {
+    if is_multicast(packet.dst) {
+        return Err(Stop::Drop(Reason::Multicast));
+    }
+    if is_martian(packet.src) || is_martian(packet.dst) {
+        return Err(Stop::Drop(Reason::Martian));
+    }
+    Ok(())
+}
+
 /// True for addresses that no router may forward from or to (RFC 6890, RFC 1812 section 5.3.7).
 pub(super) fn is_martian(ip: Ip) -> bool {
     if ip.is_v4() {
