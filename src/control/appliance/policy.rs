@@ -1,7 +1,7 @@
 //! What of another configuration can take effect while the engine runs: the policy, which is all that `[[network]]` and
 //! `[[policy]]` say but the networks' names.
 
-use crate::control::config::{Config, Mistake};
+use crate::control::config::{Config, Mistake, Server};
 use crate::naming::{Networks, PairRule};
 
 /// The policy of `config`, for the networks that `running` has: ids follow the order in which the engine began.
@@ -28,13 +28,16 @@ pub(super) fn of(config: &Config, running: &Config) -> Result<Networks, Vec<Mist
 
 /// What else is different in `config`, as it stands in the file: it takes effect at the next start.
 pub(super) fn needs_a_start(config: &Config, running: &Config) -> Vec<&'static str> {
-    let (new, old) = (&config.server, &running.server);
+    // All of it, so that nothing that is added goes without a word.
+    let Server { ips, ports, mapping, mapping_at: _, router, gateways, quarantine_s } = &config.server;
+    let old = &running.server;
     let differences = [
-        ("`ip` of [server]", new.ips != old.ips),
-        ("`ports` of [server]", new.ports != old.ports),
-        ("`mapping` of [server]", new.mapping != old.mapping),
-        ("`router` of [server]", new.router != old.router),
-        ("`quarantine_s` of [server]", new.quarantine_s != old.quarantine_s),
+        ("`ip` of [server]", *ips != old.ips),
+        ("`ports` of [server]", *ports != old.ports),
+        ("`mapping` of [server]", *mapping != old.mapping),
+        ("`router` of [server]", *router != old.router),
+        ("`return` of [server]", *gateways != old.gateways),
+        ("`quarantine_s` of [server]", *quarantine_s != old.quarantine_s),
         ("[engine]", config.engine != running.engine),
         ("[control]", config.control != running.control),
         ("[[port]]", config.ports != running.ports),
@@ -90,6 +93,9 @@ peers = ["blue"]
     fn what_waits_for_a_start_is_named() {
         let other = CONFIG.replace("20480-59903", "20480-50000") + "[engine]\ncores = [1]\n";
         assert_eq!(needs_a_start(&config(&other), &config(CONFIG)), ["`ports` of [server]", "[engine]"]);
+        let by_gateway = "mapping = \"mapping.sixway\"\nreturn = \"gateway\"\ngateways = [\"192.168.50.6\"]";
+        let by_gateway = CONFIG.replace("mapping = \"mapping.sixway\"", by_gateway);
+        assert_eq!(needs_a_start(&config(&by_gateway), &config(CONFIG)), ["`return` of [server]"]);
         let policy = CONFIG.replace("peers = [\"blue\"]", "midstream = \"reset\"");
         assert!(needs_a_start(&config(&policy), &config(CONFIG)).is_empty());
     }
