@@ -6,13 +6,13 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::assignment::worker_of;
 use super::config::{AttachError, PortConfig};
 use super::draft::{bind, route};
 use super::errand::{Errand, Silent, What, close};
+use super::share::own_queues;
 use super::start::{BoundQueue, Engine, Handle};
 use super::worker::{Queue, Route};
-use crate::units::{PortId, QueueId};
+use crate::units::PortId;
 
 /// How long to wait for a queue that was let go of a moment ago: the kernel takes 5 to 50 ms.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -191,9 +191,4 @@ impl Handle {
         desk.send(errand)?;
         desk.wait()
     }
-}
-
-fn own_queues(port: &PortConfig, index: usize, workers: usize) -> impl Iterator<Item = QueueId> {
-    let id = port.id;
-    (0..port.queues).map(QueueId).filter(move |&queue| worker_of(id, queue, workers) == index)
 }

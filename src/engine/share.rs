@@ -51,8 +51,13 @@ pub(super) fn queues_of(
     workers: usize,
     ports: &[PortConfig],
 ) -> impl Iterator<Item = (PortConfig, QueueId)> {
-    let all = ports.iter().flat_map(|port| (0..port.queues).map(move |queue| (*port, QueueId(queue))));
-    all.filter(move |(port, queue)| worker_of(port.id, *queue, workers) == index)
+    ports.iter().flat_map(move |port| own_queues(port, index, workers).map(|queue| (*port, queue)))
+}
+
+/// Those of one port.
+pub(super) fn own_queues(port: &PortConfig, index: usize, workers: usize) -> impl Iterator<Item = QueueId> + use<> {
+    let id = port.id;
+    (0..port.queues).map(QueueId).filter(move |&queue| worker_of(id, queue, workers) == index)
 }
 
 /// How many ports an engine with these has room for in its tables: ids are below that.

@@ -27,14 +27,14 @@ pub(super) fn may_answer(packet: &Packet) -> bool {
 }
 
 /// True for an address that names one host beyond this one.
-fn is_single_host(ip: Ip) -> bool {
+pub(super) fn is_single_host(ip: Ip) -> bool {
     let is_this_or_loopback =
         if ip.is_v4() { matches!(ip.v4_octets(), [0 | 127, ..]) } else { matches!(ip.bits(), 0 | 1) };
     !is_this_or_loopback && is_one_target(ip)
 }
 
 /// False for multicast, broadcast and, for IPv4, class E (RFC 1122 section 3.2.1.3).
-fn is_one_target(ip: Ip) -> bool {
+pub(super) fn is_one_target(ip: Ip) -> bool {
     if ip.is_v4() { ip.v4_octets()[0] < 224 } else { ip.bits() >> 120 != 0xff }
 }
 

@@ -1,13 +1,12 @@
 //! The maximum segment size that a SYN offers.
 
-use super::checksum::{self, Sum};
+use super::answer::Header;
+use super::checksum::Sum;
+use super::rewrite::{read_u16, update_at, write_u16};
+use super::tcp_reset::TCP_LEN;
 use super::{Fragment, Frame, L4, Packet};
 
-/// The TCP header without options, and each IP header without them: an MSS counts neither's options (RFC 9293 section
-/// 3.7.1, RFC 6691).
-const TCP_HEADER: u32 = 20;
-const IPV4_HEADER: u32 = 20;
-const IPV6_HEADER: u32 = 40;
+/// Where a TCP header has its checksum.
 const CHECKSUM_AT: usize = 16;
 /// Kinds of TCP options (RFC 9293 section 3.1).
 const END: u8 = 0;
@@ -21,25 +20,19 @@ pub fn clamp_mss(frame: &mut Frame, packet: &Packet, mtu: u32) -> bool {
     if !matches!(packet.l4, L4::Tcp { .. }) || packet.fragment != Fragment::Whole {
         return false;
     }
-    let headers = TCP_HEADER + if packet.is_v4() { IPV4_HEADER } else { IPV6_HEADER };
+    // An MSS counts neither header's options (RFC 9293 section 3.7.1, RFC 6691).
+    let headers = (Header::len_of(packet.is_v4()) + TCP_LEN) as u32;
     let most = u16::try_from(mtu.saturating_sub(headers)).unwrap_or(u16::MAX);
     let Some(tcp) = frame.bytes_mut().get_mut(usize::from(packet.l4_at)..) else { return false };
     let Some(at) = find(tcp) else { return false };
-    let (Some(&[high, low]), Some(&[c0, c1])) =
-        (tcp.get(at..at + 2).and_then(|o| o.first_chunk()), tcp.get(CHECKSUM_AT..).and_then(|c| c.first_chunk()))
-    else {
-        return false;
-    };
-    let offered = u16::from_be_bytes([high, low]);
+    let offered = read_u16(tcp, at);
     if offered <= most {
         return false;
     }
-    tcp[at..at + 2].copy_from_slice(&most.to_be_bytes());
+    write_u16(tcp, at, most);
     // At an odd place its two bytes belong to two words, which comes to the value with its bytes swapped.
     let word = |value: u16| if at.is_multiple_of(2) { value } else { value.swap_bytes() };
-    let change = Sum::ZERO.replace_u16(word(offered), word(most));
-    let updated = checksum::update(u16::from_be_bytes([c0, c1]), change);
-    tcp[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&updated.to_be_bytes());
+    update_at(tcp, CHECKSUM_AT, Sum::ZERO.replace_u16(word(offered), word(most)));
     true
 }
 
@@ -47,7 +40,7 @@ pub fn clamp_mss(frame: &mut Frame, packet: &Packet, mtu: u32) -> bool {
 fn find(tcp: &[u8]) -> Option<usize> {
     let header = usize::from(tcp.get(12)? >> 4) * 4;
     let options = tcp.get(..header)?;
-    let mut at = TCP_HEADER as usize;
+    let mut at = TCP_LEN;
     loop {
         match *options.get(at..)? {
             [END, ..] | [] => return None,

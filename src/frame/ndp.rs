@@ -1,7 +1,7 @@
 //! Neighbour discovery for Ethernet (RFC 4861, RFC 2464).
 
-use super::answer::Header;
-use super::checksum::{self, Sum};
+use super::answer::{self, Header};
+use super::checksum;
 use super::parse::ETHERNET_LEN;
 use super::rewrite::{set_macs, write_u16};
 use super::{Fragment, Frame, L4, Malformed, Packet, ipv6};
@@ -68,8 +68,7 @@ pub fn parse_ndp(frame: &Frame, packet: &Packet) -> Result<Ndp, Malformed> {
     let target = || {
         let octets = message.get(8..24).and_then(|target| target.first_chunk::<16>()).ok_or(Malformed::Ndp)?;
         let target = Ip::from_v6_octets(*octets);
-        let is_one = target.bits() >> 120 != 0xff && !target.is_v4();
-        if is_one { Ok(target) } else { Err(Malformed::Ndp) }
+        if answer::is_one_target(target) && !target.is_v4() { Ok(target) } else { Err(Malformed::Ndp) }
     };
     let (said, options_at) = match kind {
         ROUTER_SOLICITATION => (Ndp::RouterSolicitation, 8),
@@ -143,8 +142,7 @@ fn address_option(kind: u8, Mac([a, b, c, d, e, f]): Mac) -> [u8; 8] {
 }
 
 fn answer(frame: &mut Frame, asked: &Packet, from: Ip, our: Mac, message: &mut [u8]) -> bool {
-    let is_one = |ip: Ip| ip.bits() != 0 && ip.bits() >> 120 != 0xff;
-    if from.is_v4() || !is_one(asked.src) || asked.eth_src.is_group() {
+    if from.is_v4() || !answer::is_single_host(asked.src) || asked.eth_src.is_group() {
         return false;
     }
     if !frame.set_bounds(frame.start(), MESSAGE_AT + message.len()) {
@@ -163,7 +161,7 @@ fn answer(frame: &mut Frame, asked: &Packet, from: Ip, our: Mac, message: &mut [
 /// Puts the message behind its headers, which say how far it has come: nowhere.
 fn complete(bytes: &mut [u8], from: Ip, to: Ip, message: &mut [u8]) {
     let pseudo = checksum::pseudo_header(from, to, Proto::ICMPV6, message.len() as u32);
-    write_u16(message, 2, Sum::ZERO.plus(pseudo).plus(checksum::of(message)).checksum());
+    write_u16(message, 2, pseudo.plus(checksum::of(message)).checksum());
     if let Some(hop_limit) = bytes.get_mut(ETHERNET_LEN + 7) {
         *hop_limit = HOP_LIMIT;
     }

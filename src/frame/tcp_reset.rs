@@ -6,7 +6,7 @@ use super::{Fragment, Frame, L4, Packet, TcpFlags, checksum, parse::ETHERNET_LEN
 use crate::units::Proto;
 
 /// Length of the TCP header without options, in bytes.
-const TCP_LEN: usize = 20;
+pub(super) const TCP_LEN: usize = 20;
 
 /// Turns a segment into the reset that answers it, in place. If the segment has an ACK, the reset takes its sequence
 /// number from there; otherwise it has sequence number 0 and acknowledges the segment. Resets are never answered.

@@ -145,6 +145,7 @@ impl<'w> Staging<'w> {
             let last = self.puts.len().min(first + BURST);
             burst.extend((first..last).filter_map(|put| self.draft(put)));
             if none_before {
+                self.staged.added += burst.len();
                 burst.drain(..).for_each(|draft| self.add_draft(draft));
                 continue;
             }
@@ -165,7 +166,6 @@ impl<'w> Staging<'w> {
         self.publics += usize::from(spec.public.is_some());
         self.drafts.push(draft);
         self.staged.put.push(draft.put);
-        self.staged.added += 1;
     }
 
     fn match_put(&mut self, mut draft: Draft, renumber: bool) {
@@ -179,6 +179,7 @@ impl<'w> Staging<'w> {
             exact => exact,
         };
         let Some(handle) = found else {
+            self.staged.added += 1;
             self.add_draft(draft);
             return;
         };
@@ -194,7 +195,6 @@ impl<'w> Staging<'w> {
             self.retire(handle);
             self.staged.gone.push(handle);
             self.add_draft(draft);
-            self.staged.added -= 1;
             self.staged.replaced += 1;
         }
     }

@@ -27,9 +27,9 @@ impl Ahead {
                 let destination = cx.names.lead_outer(access.network, Inside(packet.dst_endpoint()));
                 Ahead { destination, ..Ahead::default() }
             }
-            Role::Uplink { .. } | Role::External => {
-                Ahead::of_names(&cx.names, packet.dst_endpoint(), packet.src_endpoint())
-            }
+            Role::Uplink { .. } => Ahead::of_names(&cx.names, packet.dst_endpoint(), packet.src_endpoint()),
+            // Clients outside and what they call have no wire names.
+            Role::External => Ahead::default(),
         }
     }
 
@@ -42,11 +42,13 @@ impl Ahead {
     /// Asks for the records.
     #[inline(always)]
     pub fn follow(&mut self, cx: &Context<'_>, role: &Role) {
-        if let Role::Access(_) = role {
-            cx.names.follow_outer(&mut self.destination);
-        } else {
-            cx.names.follow_inner(&mut self.destination);
-            cx.names.follow_inner(&mut self.source);
+        match role {
+            Role::Access(_) => cx.names.follow_outer(&mut self.destination),
+            Role::Uplink { .. } => {
+                cx.names.follow_inner(&mut self.destination);
+                cx.names.follow_inner(&mut self.source);
+            }
+            Role::External => {}
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn answer<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame:
     if own_address {
         return Verdict::Consume;
     }
-    if frame::arp_reply(frame, arp, own.mac) { answered(walk.port, Answer::Arp) } else { Verdict::Drop(Reason::NoRoom) }
+    answered(walk.port, Answer::Arp, frame::arp_reply(frame, arp, own.mac))
 }
 
 /// Clients outside ask who has a public address. The XDP program hands over such requests alone, and only where the
@@ -45,5 +45,5 @@ fn for_public<O: Observer>(walk: &Walk<'_, '_, O>, own: &Port, frame: &mut Frame
     if !asked || !walk.cx.names.is_public_ip(arp.target_ip) || walk.cx.around.servers.contains(&arp.target_ip) {
         return Verdict::Host;
     }
-    if frame::arp_reply(frame, arp, own.mac) { answered(walk.port, Answer::Arp) } else { Verdict::Drop(Reason::NoRoom) }
+    answered(walk.port, Answer::Arp, frame::arp_reply(frame, arp, own.mac))
 }

@@ -3,7 +3,7 @@
 use super::verdict::Reason;
 use crate::flow::Signal;
 use crate::frame::{EmbeddedL4, IcmpError, L4, Packet};
-use crate::naming::{Held, Server};
+use crate::naming::{Address, Held, Server};
 use crate::units::{Endpoint, Ip};
 
 /// The conversation that a packet belongs to, from its sender's side, under the names that it carries.
@@ -107,6 +107,12 @@ pub(super) enum Stop {
 }
 
 impl Stop {
+    /// What becomes of an echo request to an address that has bindings: it is answered while one of them takes new
+    /// connections.
+    pub fn echo(address: Address) -> Stop {
+        if address.has_active { Stop::Echo } else { Stop::Refuse { reason: Reason::NoReplica, bound: false } }
+    }
+
     /// An answer for a packet that is larger than `mtu`.
     pub fn too_big(packet: &Packet, mtu: u32) -> Stop {
         if packet.dont_fragment {

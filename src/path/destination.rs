@@ -142,16 +142,16 @@ fn by_wire_name<'g, O: Observer>(
             walk.step(Step::WireName { name: flow.dst, found: Found::Binding { name: inside, server: flow.dst.ip } });
             let binding = at.binding;
             let hairpin = binding.network() == own && binding.ip() == flow.src.ip;
-            let peer = binding.network() != own
-                && (around.networks.reachable(binding.network(), own)
-                    // Somebody of another network may have called the sender by a public name.
-                    || around.networks.publicly_reachable(binding.network(), own)
-                        && walk
-                            .cx
-                            .names
-                            .source_service(handle, container, flow.src.proto, flow.src.port)
-                            .is_some_and(|service| service.is_public()));
-            if binding.is_block() && (hairpin || peer) && !flow.opens() {
+            let caller = binding.network();
+            let peer = caller != own && around.networks.reachable(caller, own);
+            // Somebody of another network may have called the sender by a public name.
+            let stranger = || {
+                let service = walk.cx.names.source_service(handle, container, flow.src.proto, flow.src.port);
+                caller != own
+                    && around.networks.publicly_reachable(caller, own)
+                    && service.is_some_and(Binding::is_public)
+            };
+            if binding.is_block() && !flow.opens() && (hairpin || peer || stranger()) {
                 return Ok(Destination::Bound(Bound { at, wire_port: flow.dst.port, by_wire_name: true }));
             }
             return Err(Stop::Refuse { reason: Reason::NetworkDenied, bound: false });

@@ -6,8 +6,8 @@ use super::destination::{self, Destination};
 use super::observe::{Observer, Step};
 use super::port::Access;
 use super::verdict::Reason;
-use super::walk::{Walk, is_multicast};
-use super::{hint, holder, ndp, probe, source};
+use super::walk::{Walk, is_link_local, is_multicast};
+use super::{hint, holder, probe, source};
 use crate::frame::{IcmpError, L4, Packet};
 use crate::naming::{Network, flow_hash};
 use crate::units::{Endpoint, Ip, NetworkId};
@@ -88,7 +88,7 @@ fn leave<'g, O: Observer>(
 #[cold]
 fn of_nobody(network: &Network, packet: &Packet, reason: Reason) -> Stop {
     let asks = matches!(packet.l4, L4::EchoRequest { .. }) && network.gateways.contains(&packet.dst);
-    if asks && ndp::is_link_local(packet.src) { Stop::Echo } else { Stop::Drop(reason) }
+    if asks && is_link_local(packet.src) { Stop::Echo } else { Stop::Drop(reason) }
 }
 
 /// The gateway address answers echo, sends probes, and holds nothing else.
@@ -106,20 +106,14 @@ fn answer_inside_echo<O: Observer>(walk: &mut Walk<'_, '_, O>, own: NetworkId, p
     let around = walk.cx.around;
     for &id in around.networks.lookups(own) {
         if let Some(address) = walk.cx.names.address(id, packet.dst) {
-            return Err(if address.has_active {
-                Stop::Echo
-            } else {
-                Stop::Refuse { reason: Reason::NoReplica, bound: false }
-            });
+            return Err(Stop::echo(address));
         }
     }
     if around.networks.in_prefixes(own, packet.dst) {
         return Err(Stop::Refuse { reason: Reason::NoBinding, bound: false });
     }
-    match walk.cx.names.public_ip(packet.dst) {
-        _ if around.servers.contains(&packet.dst) => Err(Stop::Echo),
-        Some(public) if public.has_active => Err(Stop::Echo),
-        Some(_) => Err(Stop::Refuse { reason: Reason::NoReplica, bound: false }),
-        None => Ok(()),
+    if around.servers.contains(&packet.dst) {
+        return Err(Stop::Echo);
     }
+    walk.cx.names.public_ip(packet.dst).map_or(Ok(()), |address| Err(Stop::echo(address)))
 }

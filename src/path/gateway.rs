@@ -74,9 +74,5 @@ fn may_enter<O>(walk: &Walk<'_, '_, O>, src: Endpoint, receiver: NetworkId) -> R
 
 /// Public addresses answer while somebody serves there.
 fn echo<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Stop {
-    match walk.cx.names.public_ip(packet.dst) {
-        Some(address) if address.has_active => Stop::Echo,
-        Some(_) => Stop::Refuse { reason: Reason::NoReplica, bound: false },
-        None => Stop::Drop(Reason::NoBinding),
-    }
+    walk.cx.names.public_ip(packet.dst).map_or(Stop::Drop(Reason::NoBinding), Stop::echo)
 }

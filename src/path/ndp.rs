@@ -5,7 +5,7 @@ use super::holder;
 use super::observe::Observer;
 use super::port::{Access, Port, Role};
 use super::verdict::{Answer, Reason, Verdict};
-use super::walk::{Walk, answered};
+use super::walk::{Walk, answered, is_link_local};
 use crate::frame::{self, Frame, Ndp, Packet};
 use crate::units::{Ip, Mac};
 
@@ -56,11 +56,7 @@ fn tell_neighbour<O: Observer>(
         return Verdict::Consume;
     }
     let is_router = router_of(walk, own, access) == target || gateways(walk, access).any(|gateway| gateway == target);
-    if frame::neighbour_advertisement(frame, packet, target, own.mac, is_router) {
-        answered(walk.port, Answer::Neighbour)
-    } else {
-        Verdict::Drop(Reason::NoRoom)
-    }
+    answered(walk.port, Answer::Neighbour, frame::neighbour_advertisement(frame, packet, target, own.mac, is_router))
 }
 
 /// Routers speak from link-local addresses (RFC 4861 section 6.1.2), and the way to anywhere else carries no more than
@@ -78,11 +74,7 @@ fn tell_router<O: Observer>(
     let from = router_of(walk, own, access);
     let uplink = walk.cx.around.uplink.and_then(|uplink| walk.cx.around.port(uplink));
     let mtu = uplink.map_or(own.mtu, |uplink| uplink.mtu.min(own.mtu));
-    if frame::router_advertisement(frame, packet, from, own.mac, mtu) {
-        answered(walk.port, Answer::Router)
-    } else {
-        Verdict::Drop(Reason::NoRoom)
-    }
+    answered(walk.port, Answer::Router, frame::router_advertisement(frame, packet, from, own.mac, mtu))
 }
 
 /// The address that the container's router has: the network's gateway, if that is link-local, else the port's.
@@ -103,15 +95,7 @@ fn for_public<O: Observer>(walk: &Walk<'_, '_, O>, own: &Port, frame: &mut Frame
     if is_ours || packet.src.bits() == 0 || !walk.cx.names.is_public_ip(target) {
         return Verdict::Host;
     }
-    if frame::neighbour_advertisement(frame, packet, target, own.mac, true) {
-        answered(walk.port, Answer::Neighbour)
-    } else {
-        Verdict::Drop(Reason::NoRoom)
-    }
-}
-
-pub(super) fn is_link_local(ip: Ip) -> bool {
-    !ip.is_v4() && ip.bits() >> 118 == 0xfe80 >> 6
+    answered(walk.port, Answer::Neighbour, frame::neighbour_advertisement(frame, packet, target, own.mac, true))
 }
 
 /// The link-local address of a station (RFC 4291 appendix A, RFC 2464 section 5).

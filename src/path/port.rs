@@ -68,8 +68,7 @@ impl Surroundings {
     /// All ports.
     pub fn all_ports(&self) -> impl Iterator<Item = (PortId, &Port)> {
         // Ids are 16 bits wide.
-        let port = |(id, port): (usize, &'_ Option<Port>)| port.as_ref().map(|_| PortId(id as u16));
-        self.ports.iter().enumerate().filter_map(port).filter_map(|id| Some((id, self.port(id)?)))
+        self.ports.iter().enumerate().filter_map(|(id, port)| Some((PortId(id as u16), port.as_ref()?)))
     }
 
     /// The port of this name.

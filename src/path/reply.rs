@@ -18,13 +18,7 @@ pub(super) fn carry_out<O: Observer>(
 ) -> Verdict {
     match stop {
         Stop::Drop(reason) => Verdict::Drop(reason),
-        Stop::Echo => {
-            if frame::echo_reply(frame, packet) {
-                answered(walk.port, Answer::Echo)
-            } else {
-                Verdict::Drop(Reason::NoRoom)
-            }
-        }
+        Stop::Echo => answered(walk.port, Answer::Echo, frame::echo_reply(frame, packet)),
         // No more than answers, so that nobody keeps the control side busy.
         Stop::Heard if walk.local.may_answer(walk.port, walk.cx.now) => Verdict::Heard,
         Stop::Heard => Verdict::Drop(Reason::RateLimited),
@@ -61,7 +55,7 @@ fn refuse<O: Observer>(
     if !walk.local.may_answer(walk.port, walk.cx.now) {
         return Verdict::Drop(Reason::RateLimited);
     }
-    if frame::tcp_reset(frame, packet) { answered(walk.port, Answer::Reset) } else { Verdict::Drop(Reason::NoRoom) }
+    answered(walk.port, Answer::Reset, frame::tcp_reset(frame, packet))
 }
 
 fn midstream<O>(walk: &Walk<'_, '_, O>) -> Midstream {
@@ -90,16 +84,13 @@ fn tell<O: Observer>(
     if !walk.local.may_answer(walk.port, walk.cx.now) {
         return Verdict::Drop(Reason::RateLimited);
     }
-    if !frame::icmp_error(frame, packet, from, error) {
-        return Verdict::Drop(Reason::NoRoom);
-    }
     let answer = match error {
         IcmpError::TimeExceeded => Answer::TimeExceeded,
         IcmpError::NetUnreachable | IcmpError::HostUnreachable | IcmpError::PortUnreachable => Answer::Unreachable,
         IcmpError::AdminProhibited => Answer::Prohibited,
         IcmpError::FragmentationNeeded { .. } => Answer::FragmentationNeeded,
     };
-    answered(walk.port, answer)
+    answered(walk.port, answer, frame::icmp_error(frame, packet, from, error))
 }
 
 /// The address that the engine speaks from: the network's gateway on an access port, the ServerIP that was addressed

@@ -249,9 +249,9 @@ fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packe
     }
 }
 
-/// The answer that went out by the port that the frame came in by.
-pub(super) fn answered(port: PortId, answer: Answer) -> Verdict {
-    Verdict::Answer { port, answer }
+/// The answer goes out by the port that the frame came in by, if it `is_built`: the buffer may have had no room for it.
+pub(super) fn answered(port: PortId, answer: Answer, is_built: bool) -> Verdict {
+    if is_built { Verdict::Answer { port, answer } } else { Verdict::Drop(Reason::NoRoom) }
 }
 
 /// What comes from beyond this server must be from somebody and for somebody.
@@ -274,8 +274,13 @@ pub(super) fn is_martian(ip: Ip) -> bool {
         a == 0 || a == 127 || a >= 224 || (a == 169 && b == 254)
     } else {
         let bits = ip.bits();
-        bits <= 1 || bits >> 118 == 0xfe80 >> 6 || bits >> 120 == 0xff
+        bits <= 1 || is_link_local(ip) || bits >> 120 == 0xff
     }
+}
+
+/// True for IPv6 addresses that mean something on one link alone (RFC 4291 section 2.5.6).
+pub(super) fn is_link_local(ip: Ip) -> bool {
+    !ip.is_v4() && ip.bits() >> 118 == 0xfe80 >> 6
 }
 
 /// True for multicast and limited-broadcast destinations.

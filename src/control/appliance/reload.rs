@@ -97,16 +97,16 @@ impl Mapped for Appliance {
     fn change(self: Arc<Self>, asked: Asked) -> Changing {
         Box::pin(async move {
             let mut writer = Arc::clone(&self.writer).lock_owned().await;
-            let appliance = Arc::clone(&self);
             let done = if asked.bindings() <= AT_ONCE {
                 self.carry_out(&mut writer, &asked.wish(), Keep::Must)
             } else {
-                let done = spawn_blocking(move || self.carry_out(&mut writer, &asked.wish(), Keep::Must)).await;
+                let appliance = Arc::clone(&self);
+                let done = spawn_blocking(move || appliance.carry_out(&mut writer, &asked.wish(), Keep::Must)).await;
                 done.unwrap_or_else(|error| Err(Refused::Host(io::Error::other(error))))
             };
             if done.as_ref().is_ok_and(|change| change.health > 0) {
                 // Of its own containers this engine may know better.
-                appliance.look_again.notify_one();
+                self.look_again.notify_one();
             }
             done
         })

@@ -99,18 +99,9 @@ pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
         Some(socket) => (boot(prepared, holder.as_deref()).map_err(RunError::Boot)?, socket),
         None => {
             let hops = runtime.block_on(news.next_hops());
-            let mut prepared = prepared;
-            let mut attempts = 0..TAKEOVER_ATTEMPTS;
-            loop {
-                let config = prepared.config.clone();
-                match take_over(prepared, hops.clone(), holder.as_deref()) {
-                    Err(BootError::PortsChanged) if attempts.next().is_some() => {
-                        let again = Preparation::new(config, false, Arc::clone(&resolve), stages);
-                        prepared = again.map_err(RunError::Boot)?;
-                    }
-                    outcome => break outcome.map_err(RunError::Boot)?,
-                }
-            }
+            let again = |config| Preparation::new(config, false, Arc::clone(&resolve), stages);
+            let take_over = |prepared| take_over(prepared, hops.clone(), holder.as_deref());
+            take_over_once_ports_stay(prepared, again, take_over).map_err(RunError::Boot)?
         }
     };
     let appliance = Arc::new(appliance);
@@ -122,6 +113,22 @@ pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
     // Where another engine has taken over, no worker is left.
     appliance.report_lost(&appliance.engine.load().halt());
     Ok(())
+}
+
+/// Takes over, and prepares for it `again` where ports have come or gone meanwhile.
+fn take_over_once_ports_stay(
+    mut prepared: Preparation,
+    again: impl Fn(Config) -> Result<Preparation, BootError>,
+    take_over: impl Fn(Preparation) -> Result<(Appliance, ControlSocket), BootError>,
+) -> Result<(Appliance, ControlSocket), BootError> {
+    for _ in 0..TAKEOVER_ATTEMPTS {
+        let config = prepared.config.clone();
+        match take_over(prepared) {
+            Err(BootError::PortsChanged) => prepared = again(config)?,
+            outcome => return outcome,
+        }
+    }
+    take_over(prepared)
 }
 
 fn bind(config: &Config) -> io::Result<ControlSocket> {
