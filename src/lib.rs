@@ -3,6 +3,10 @@
 //! The house, lowest floor first; a module imports only from lower floors (`tests/floors.rs` holds that).
 #![deny(unsafe_code)]
 
+// What unit tests share with the tests in `tests/` calls this crate by its name.
+#[cfg(test)]
+extern crate self as sixway;
+
 /// Floor 0: small types with meaning: addresses, ports, clocks.
 pub mod units;
 

@@ -1,72 +1,50 @@
 //! An engine that commands can talk to.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::support::Directory;
 use serde_json::{Map, Value, json};
-use sixway::control::changes::{Asked, History, carry_out};
-use sixway::control::config::{Control, read_live_port};
+use sixway::control::changes::{Asked, History};
+use sixway::control::config::Control;
 use sixway::control::health::Tally;
 use sixway::control::server::{
     AffinityReport, Attaching, Changing, ControlSocket, DropCount, End, ExplainRequest, Flow, Mapped, Observed,
     PortReport, Ports, Probe, Probing, Problem, Quarantined, Status, Traffic, WorkerReport, serve,
 };
-use sixway::naming::{Names, NamesWriter, Network, Networks};
+use sixway::naming::Names;
 use sixway::table;
-use sixway::units::PortRange;
+
+#[path = "../support/mapping.rs"]
+mod mapping;
+use mapping::Mapping;
 
 /// An engine of two ports, with a mapping that can be changed.
 struct Engine {
-    names: Arc<Names>,
-    writer: Mutex<NamesWriter>,
-    history: History,
-}
-
-impl Engine {
-    fn new() -> Engine {
-        let network = |name: &str| Network { name: name.to_owned(), ..Network::default() };
-        let networks = Networks::new(vec![network("blue"), network("red")], &[]).unwrap();
-        let owned = PortRange { first: 20480, last: 59903 };
-        let (names, writer) = Names::new(Arc::new(networks), &["192.168.50.1".parse().unwrap()], owned);
-        let history = History::new(names.view(&table::pin()).generation());
-        Engine { names, writer: Mutex::new(writer), history }
-    }
+    mapping: Mapping,
 }
 
 impl Mapped for Engine {
     fn names(&self) -> &Arc<Names> {
-        &self.names
+        &self.mapping.names
     }
 
     fn history(&self) -> &History {
-        &self.history
+        &self.mapping.history
     }
 
     fn change(self: Arc<Self>, asked: Asked) -> Changing {
-        let mut writer = self.writer.lock().unwrap();
-        let done = carry_out(&mut writer, &asked.wish(), &self.history, |prepared| Ok(prepared.commit()));
-        Box::pin(std::future::ready(done))
+        self.mapping.change(&asked)
     }
 }
 
 impl Ports for Engine {
     fn attach(self: Arc<Self>, form: Map<String, Value>) -> Attaching {
-        Box::pin(async move {
-            let port = read_live_port(&form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
-            if port.name == "uplink" {
-                return Err(Problem::of_port(vec!["there is a port `uplink` already".into()], false));
-            }
-            Ok(PortReport { name: port.name, live: true, ..PortReport::default() })
-        })
+        mapping::attach(form)
     }
 
     fn detach(&self, name: &str) -> Result<(), Problem> {
-        match name {
-            "web7" => Ok(()),
-            "uplink" => Err(Problem::conflict("it is of the configuration")),
-            _ => Err(Problem::not_found(format!("there is no port `{name}`"))),
-        }
+        mapping::detach(name, "web7")
     }
 }
 
@@ -76,7 +54,7 @@ impl Observed for Engine {
         let tally = Tally { sent: 1204, good: 1200, bad: 1, refused: 2, hints: 3 };
         let probe = Probe { proto: "tcp".into(), kind: "http".into(), tally };
         let guard = table::pin();
-        let view = self.names.view(&guard);
+        let view = self.mapping.names.view(&guard);
         let services = view.local_bindings().filter(|binding| !binding.is_block());
         let by_binding = services.map(|binding| (view.identity(binding), vec![probe.clone()])).collect();
         Probing { totals: tally, by_binding }
@@ -163,7 +141,7 @@ pub fn with_engine_for(test: &str, control: &Control, story: impl FnOnce(&str)) 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(serve(socket, Arc::new(Engine::new()), async { drop(stopped.await) }))
+        runtime.block_on(serve(socket, Arc::new(Engine { mapping: Mapping::new() }), async { drop(stopped.await) }))
     });
     story(&path);
     stop.send(()).unwrap();

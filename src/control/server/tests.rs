@@ -2,54 +2,46 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::control::changes::{Asked, History, carry_out};
-use crate::control::config::{Control, read_live_port};
+use crate::control::changes::{Asked, History};
+use crate::control::config::Control;
 use crate::control::journal::Outcome;
-use crate::naming::{Names, NamesWriter, Network, Networks};
-use crate::table;
-use crate::units::PortRange;
+use crate::naming::Names;
+use support::Mapping;
 
 mod mapping;
+#[path = "../../../tests/support/mapping.rs"]
+mod support;
 
 /// An engine with one port that has dropped three packets, and a mapping.
 struct Engine {
-    names: Arc<Names>,
-    writer: Mutex<NamesWriter>,
-    history: History,
+    mapping: Mapping,
     /// Its disk never answers.
     is_stuck: bool,
 }
 
 impl Engine {
     fn new() -> Engine {
-        let network = |name: &str| Network { name: name.to_owned(), ..Network::default() };
-        let networks = Networks::new(vec![network("blue"), network("red")], &[]).unwrap();
-        let owned = PortRange { first: 20480, last: 59903 };
-        let (names, writer) = Names::new(Arc::new(networks), &["192.168.50.1".parse().unwrap()], owned);
-        let history = History::new(names.view(&table::pin()).generation());
-        Engine { names, writer: Mutex::new(writer), history, is_stuck: false }
+        Engine { mapping: Mapping::new(), is_stuck: false }
     }
 }
 
 impl Mapped for Engine {
     fn names(&self) -> &Arc<Names> {
-        &self.names
+        &self.mapping.names
     }
 
     fn history(&self) -> &History {
-        &self.history
+        &self.mapping.history
     }
 
     fn change(self: Arc<Self>, asked: Asked) -> Changing {
-        let mut writer = self.writer.lock().unwrap();
-        let done = carry_out(&mut writer, &asked.wish(), &self.history, |prepared| Ok(prepared.commit()));
-        Box::pin(std::future::ready(done))
+        self.mapping.change(&asked)
     }
 
     fn kept(&self) -> Option<oneshot::Receiver<Outcome>> {
@@ -63,21 +55,11 @@ impl Mapped for Engine {
 
 impl Ports for Engine {
     fn attach(self: Arc<Self>, form: Map<String, Value>) -> Attaching {
-        Box::pin(async move {
-            let port = read_live_port(&form).map_err(|mistakes| Problem::of_port(mistakes, true))?;
-            if port.name == "uplink" {
-                return Err(Problem::of_port(vec!["there is a port `uplink` already".into()], false));
-            }
-            Ok(PortReport { name: port.name, live: true, ..PortReport::default() })
-        })
+        support::attach(form)
     }
 
     fn detach(&self, name: &str) -> Result<(), Problem> {
-        match name {
-            "web 7" => Ok(()),
-            "uplink" => Err(Problem::conflict("it is of the configuration")),
-            _ => Err(Problem::not_found(format!("there is no port `{name}`"))),
-        }
+        support::detach(name, "web 7")
     }
 }
 

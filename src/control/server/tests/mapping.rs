@@ -204,7 +204,7 @@ fn a_watcher_that_misses_too_much_is_told_so() {
 #[test]
 fn who_is_in_haste_does_not_wait_for_the_disk() {
     let stuck = Engine { is_stuck: true, ..Engine::new() };
-    let names = Arc::clone(&stuck.names);
+    let names = Arc::clone(stuck.names());
     with_engine("haste", stuck, |socket| {
         let change = |binding: &str, header: &str, patience: u64| {
             let mut stream = UnixStream::connect(socket).unwrap();
