@@ -7,8 +7,8 @@ use sixway::naming::Protocol;
 use sixway::units::{Endpoint, Ip, PortId, PortRange, Proto};
 
 use super::world::{
-    NATIVE, NATIVE_BLOCK, Place, REPLICAS, REPLICATED, SERVICES, Shared, TRANSLATED, TRANSLATED_BLOCK, UPLINK, World,
-    port_mac,
+    EXTERNAL, NATIVE, NATIVE_BLOCK, Place, REPLICAS, REPLICATED, SERVICES, Shared, TRANSLATED, TRANSLATED_BLOCK,
+    UPLINK, World, port_mac,
 };
 
 /// Length of a frame, without its check sequence.
@@ -34,6 +34,10 @@ pub enum Way {
     Replicated(usize),
     /// The same where there is no room for entries, so that every packet asks the hash.
     Crowded(usize),
+    /// From clients outside to public names of all other servers, every packet of a new flow.
+    Public,
+    /// From clients outside to public names with several replicas; every packet begins a flow, more than are remembered.
+    Storm(usize),
 }
 
 /// One row of the table.
@@ -44,7 +48,7 @@ pub struct Case {
 }
 
 impl Case {
-    pub const ALL: [Case; 14] = [
+    pub const ALL: [Case; 18] = [
         Case { way: Way::Egress, proto: Proto::UDP },
         Case { way: Way::Egress, proto: Proto::TCP },
         Case { way: Way::EgressPartial, proto: Proto::UDP },
@@ -59,6 +63,10 @@ impl Case {
         Case { way: Way::Crowded(0), proto: Proto::UDP },
         Case { way: Way::Crowded(1), proto: Proto::UDP },
         Case { way: Way::Crowded(2), proto: Proto::UDP },
+        Case { way: Way::Public, proto: Proto::UDP },
+        Case { way: Way::Public, proto: Proto::TCP },
+        Case { way: Way::Storm(1), proto: Proto::TCP },
+        Case { way: Way::Storm(2), proto: Proto::TCP },
     ];
 
     /// The port that its packets come in by.
@@ -67,6 +75,7 @@ impl Case {
             Way::Egress | Way::EgressPartial | Way::Replicated(_) | Way::Crowded(_) => NATIVE,
             Way::Ingress => UPLINK,
             Way::Translated => TRANSLATED,
+            Way::Public | Way::Storm(_) => EXTERNAL,
         }
     }
 
@@ -81,7 +90,7 @@ impl Case {
         let flows = match self.way {
             Way::Translated => Some(usize::from(TRANSLATED_BLOCK.last - TRANSLATED_BLOCK.first) * 7 / 8),
             Way::Replicated(_) | Way::Crowded(_) => Some(KEPT_FLOWS),
-            Way::Egress | Way::EgressPartial | Way::Ingress => None,
+            Way::Egress | Way::EgressPartial | Way::Ingress | Way::Public | Way::Storm(_) => None,
         };
         if let Some(flows) = flows {
             let flows: Vec<_> = (0..flows).map(|nth| self.frame(world, &mut random, nth)).collect();
@@ -112,6 +121,11 @@ impl Case {
                 let client = end(Place::NATIVE_CLIENT.ip(), native(NATIVE_BLOCK, random));
                 (client, end(Shared { kind, nth }.ip(), REPLICATED))
             }
+            Way::Public => (random.outside(self.proto), end(far.public_ip(), far.service_port(service))),
+            Way::Storm(kind) => {
+                let nth = random.below(Shared::count(kind, world.bindings));
+                (random.outside(self.proto), end(Shared { kind, nth }.public_ip(), REPLICATED))
+            }
             Way::Ingress => {
                 let own = Place { server: 0, container: random.below(world.containers) };
                 let is_call = random.below(2) == 0 || own.container == Place::TRANSLATED_CLIENT.container;
@@ -121,7 +135,8 @@ impl Case {
                 if is_call { (client, server) } else { (server, client) }
             }
         };
-        let mut frame = frame(self.port(), src, dst, random);
+        let opens = matches!(self.way, Way::Public | Way::Storm(_));
+        let mut frame = frame(self.port(), src, dst, opens, random);
         if self.way == Way::EgressPartial {
             let pseudo = checksum::pseudo_header(src.ip, dst.ip, self.proto, (LEN - 34) as u32);
             let at = checksum_at(self.proto);
@@ -150,6 +165,8 @@ impl fmt::Display for Case {
             Way::Translated => "egress, translated".to_owned(),
             Way::Replicated(kind) => format!("egress, {} replicas", REPLICAS[kind]),
             Way::Crowded(kind) => format!("egress, {} replicas, no room", REPLICAS[kind]),
+            Way::Public => "gateway, new flows".to_owned(),
+            Way::Storm(kind) => format!("gateway, new, {} replicas", REPLICAS[kind]),
         };
         f.pad(&format!("{way}, {}", self.proto))
     }
@@ -159,7 +176,7 @@ fn checksum_at(proto: Proto) -> usize {
     if proto == Proto::TCP { 50 } else { 40 }
 }
 
-fn frame(port: PortId, src: Endpoint, dst: Endpoint, random: &mut Random) -> [u8; LEN] {
+fn frame(port: PortId, src: Endpoint, dst: Endpoint, opens: bool, random: &mut Random) -> [u8; LEN] {
     let mut frame = [0; LEN];
     frame[..6].copy_from_slice(&port_mac(port).0);
     // A container's packet says who it is; what comes by the uplink, nothing of interest.
@@ -174,8 +191,8 @@ fn frame(port: PortId, src: Endpoint, dst: Endpoint, random: &mut Random) -> [u8
     frame[34..36].copy_from_slice(&src.port.to_be_bytes());
     frame[36..38].copy_from_slice(&dst.port.to_be_bytes());
     if src.proto == Proto::TCP {
-        // An acknowledgement: five words of header, ACK.
-        frame[46..48].copy_from_slice(&[0x50, 0x10]);
+        // Five words of header; SYN, or an acknowledgement in mid-connection.
+        frame[46..48].copy_from_slice(&[0x50, if opens { 0x02 } else { 0x10 }]);
     } else {
         frame[38..40].copy_from_slice(&((LEN - 34) as u16).to_be_bytes());
     }
@@ -200,6 +217,12 @@ impl Random {
 
     fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
+    }
+
+    /// A client outside.
+    fn outside(&mut self, proto: Proto) -> Endpoint {
+        let ip = Ip::from_v4_bits(0x0800_0000 + self.below(1 << 24) as u32); // 8.0.0.0/8
+        Endpoint { proto, ip, port: 1024 + self.below(60_000) as u16 }
     }
 
     /// A container on another server.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use sixway::control::assemble::{Assembly, state_in_memory};
 use sixway::flow::{AFFINITY_ENTRIES, Purpose, Signal, State};
-use sixway::naming::{BindingSpec, Located, Names, NamesWriter, Network, Networks, Ports, Protocol, ReplicaId};
+use sixway::naming::{
+    BindingSpec, Located, Names, NamesWriter, Network, Networks, Ports, Protocol, Published, ReplicaId,
+};
 use sixway::neighbour::{Fib, NextHops};
 use sixway::path::{Access, Port, Role, Surroundings};
 use sixway::table;
@@ -20,6 +22,8 @@ pub const NATIVE: PortId = PortId(1);
 pub const TRANSLATED: PortId = PortId(2);
 /// The port (a bridge) of all other containers of this server.
 const BRIDGE: PortId = PortId(3);
+/// The port towards clients outside.
+pub const EXTERNAL: PortId = PortId(4);
 
 /// Equal on all servers.
 pub const OWNED: PortRange = PortRange { first: 20480, last: 59903 };
@@ -59,6 +63,11 @@ impl Shared {
         Ip::from_v4_bits(0x0af0_0000 + ((self.kind as u32) << 16) + self.nth as u32) // 10.240.0.0 and on
     }
 
+    /// What clients outside call, at port [`REPLICATED`].
+    pub fn public_ip(self) -> Ip {
+        Ip::from_v4_bits(0x2c01_0000 + ((self.kind as u32) << 16) + self.nth as u32) // 44.1.0.0 and on
+    }
+
     fn bindings(self, servers: usize) -> impl Iterator<Item = Located<BindingSpec>> {
         let Shared { kind, nth } = self;
         (0..REPLICAS[kind]).map(move |replica| {
@@ -70,7 +79,8 @@ impl Shared {
             let inside = (Some(mac), self.ip(), Ports::One(REPLICATED));
             let wire = (server.server_ip(), Ports::One(wire));
             let spec = BindingSpec::new("blue", Protocol::Any, wire, inside);
-            Located { line: 0, value: BindingSpec { server_mac: Some(server.server_mac()), ..spec } }
+            let public = Some(Published { ip: self.public_ip(), port: Some(REPLICATED) });
+            Located { line: 0, value: BindingSpec { server_mac: Some(server.server_mac()), public, ..spec } }
         })
     }
 }
@@ -102,6 +112,11 @@ impl Place {
     pub fn mac(self) -> Mac {
         let [a, b, c, d] = self.ip().v4_octets();
         Mac([2, 0x42, a, b, c, d])
+    }
+
+    /// What clients outside call, at the server port of each service: an address for all containers of a server.
+    pub fn public_ip(self) -> Ip {
+        Ip::from_v4_bits(0x2c00_0001 + self.server as u32) // 44.0.0.1 and on
     }
 
     /// The client block, with the same numbers inside.
@@ -147,8 +162,8 @@ impl World {
         let us = Place { server: 0, container: 0 }.server_ip();
         let networks = Arc::clone(names.networks());
         let access = || Role::Access(Access { network: NetworkId(0), pinned: None, id: None });
-        let ports = [Role::Uplink { external: false }, access(), access(), access()].into_iter().enumerate();
-        let ports = ports.map(|(index, role)| Port {
+        let ports = [Role::Uplink { external: false }, access(), access(), access(), Role::External];
+        let ports = ports.into_iter().enumerate().map(|(index, role)| Port {
             name: format!("port{index}"),
             role,
             mac: port_mac(PortId(index as u16)),
@@ -201,6 +216,7 @@ pub fn tables() -> (Arc<Names>, NamesWriter) {
         name: "blue".to_owned(),
         prefixes: vec!["10.0.0.0/8".parse().expect("a prefix")],
         gateways: vec!["169.254.1.1".parse().expect("an address")],
+        outside: true,
         ..Network::default()
     };
     let networks = Arc::new(Networks::new(vec![network], &[]).expect("one network"));
@@ -247,6 +263,11 @@ fn bindings_of(place: Place) -> impl Iterator<Item = Located<BindingSpec>> {
         .enumerate()
         .map(move |(nth, (port, proto))| (proto, Ports::One(place.service_port(nth)), Ports::One(port), false));
     services.chain([(Protocol::Any, block, block, is_native)]).map(move |(proto, wire, inside, native)| {
+        // Every service of another server is called by clients outside as well, through this one.
+        let public = match wire {
+            Ports::One(port) if place.server > 0 => Some(Published { ip: place.public_ip(), port: Some(port) }),
+            _ => None,
+        };
         let spec = BindingSpec {
             network: Arc::clone(&network),
             proto,
@@ -261,7 +282,7 @@ fn bindings_of(place: Place) -> impl Iterator<Item = Located<BindingSpec>> {
             drain: false,
             native,
             id: None,
-            public: None,
+            public,
         };
         Located { line: 0, value: spec }
     })

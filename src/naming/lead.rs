@@ -2,11 +2,11 @@
 //! its way while others are looked at.
 
 use crate::table::{self, Handle};
-use crate::units::{Endpoint, NetworkId};
+use crate::units::{Endpoint, Ip, NetworkId};
 
-use super::hash::{inside_hash, widen, wire_hash};
-use super::name::{Inside, Wire};
-use super::record::{BY_INSIDE, BY_WIRE, Group, ServiceName, Space};
+use super::hash::{address_hash, inside_hash, ip_hash, widen, wire_hash};
+use super::name::{Inside, Public, Wire};
+use super::record::{BY_ADDRESS, BY_INSIDE, BY_PUBLIC, BY_WIRE, Group, ServiceName, Space, public_hash};
 use super::replica::ReplicaId;
 use super::sizes::{Sizes, base_of, exponents};
 use super::view::View;
@@ -106,12 +106,61 @@ impl View<'_> {
     }
 }
 
+/// For public names there is a step more, as a name's hash is that of the address's handle: first `lead_public_ip` for
+/// every packet.
+impl View<'_> {
+    /// Asks for the bucket of a public address.
+    #[inline]
+    pub fn lead_public_ip(&self, ip: Ip) {
+        self.names().public_ips.prefetch_bucket(0, ip_hash(ip), self.at());
+    }
+
+    /// Begins [`View::public`]: asks for the bucket of the name, if its address is public.
+    #[inline]
+    #[must_use]
+    pub fn lead_published(&self, Public(name): Public<Endpoint>) -> Lead {
+        let Some(address) = self.public_address_of(name.ip) else { return Lead::default() };
+        let hash = public_hash(address, name.port);
+        self.names().bindings.prefetch_bucket(BY_PUBLIC, hash, self.at());
+        // Of a name that nobody holds alone, several may.
+        Lead { hash, sizes: Sizes::GROUP, ..Lead::default() }
+    }
+
+    /// Goes on with [`View::public`]: asks for the record.
+    #[inline]
+    pub fn follow_published(&self, lead: &mut Lead) {
+        if lead.sizes != 0 {
+            lead.likely = self.names().bindings.prefetch_record(BY_PUBLIC, lead.hash, self.at());
+        }
+    }
+
+    /// Asks for what tells whether the caller's address is an inside one of the network that is called.
+    #[inline]
+    pub fn follow_caller(&self, lead: &Lead, caller: Ip) {
+        if let Some(binding) = lead.likely.and_then(|handle| self.names().bindings.get(handle, self.at())) {
+            let hash = address_hash(binding.network, caller);
+            self.names().containers.prefetch_bucket(BY_ADDRESS, hash, self.at());
+        }
+    }
+
+    /// As [`View::lead_group`], for a public name.
+    #[inline]
+    pub fn lead_public_group(&self, lead: &mut Lead, Public(name): Public<Endpoint>) {
+        self.lead_group_of(lead, ServiceName { space: Space::Public, ip: name.ip, port: name.port });
+    }
+}
+
 /// What follows for names that several bindings hold ([`Lead::may_be_shared`]), each for all packets of a burst.
 impl View<'_> {
     /// Asks for the bucket of the group.
     #[inline]
     pub fn lead_group(&self, lead: &mut Lead, network: NetworkId, Inside(name): Inside<Endpoint>) {
-        lead.hash = ServiceName { space: Space::Inside(network), ip: name.ip, port: name.port }.hash();
+        self.lead_group_of(lead, ServiceName { space: Space::Inside(network), ip: name.ip, port: name.port });
+    }
+
+    #[inline]
+    fn lead_group_of(&self, lead: &mut Lead, name: ServiceName) {
+        lead.hash = name.hash();
         lead.log2 = GROUP;
         self.names().groups.prefetch_bucket(0, lead.hash, self.at());
     }
@@ -136,6 +185,17 @@ impl View<'_> {
     pub fn follow_slot(&self, lead: &Lead, flow_hash: u64) {
         if let Some(group) = self.likely_group(lead) {
             group.slots.prefetch(flow_hash);
+        }
+    }
+
+    /// Asks for the binding that a new flow goes to.
+    #[inline]
+    pub fn follow_pick(&self, lead: &Lead, flow_hash: u64) {
+        if let Some(group) = self.likely_group(lead)
+            && let Some(position) = group.slots.pick(flow_hash)
+            && let Some(&binding) = group.replicas.get(usize::from(position))
+        {
+            self.names().bindings.prefetch_handle(binding);
         }
     }
 

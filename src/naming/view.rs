@@ -302,7 +302,7 @@ impl<'g> View<'g> {
     #[must_use]
     pub fn public(&self, name: Public<Endpoint>) -> Option<Service<'g>> {
         let Public(Endpoint { proto, ip, port }) = name;
-        let (address, _) = self.names.public_ips.find(0, ip_hash(ip), &self.at, |public| public.ip == ip)?;
+        let address = self.public_address_of(ip)?;
         let is_it = |binding: &Binding| {
             binding.public_ip == address
                 && binding.public_port == port
@@ -321,6 +321,12 @@ impl<'g> View<'g> {
     pub fn public_name(&self, binding: &Binding, proto: Proto) -> Option<Public<Endpoint>> {
         let ip = self.public_address(binding)?;
         Some(Public(Endpoint { proto, ip, port: binding.public_port }))
+    }
+
+    /// The handle by which bindings name a public address.
+    #[inline]
+    pub(super) fn public_address_of(&self, ip: Ip) -> Option<Handle> {
+        self.names.public_ips.find(0, ip_hash(ip), &self.at, |public| public.ip == ip).map(|(address, _)| address)
     }
 
     pub(super) fn public_address(&self, binding: &Binding) -> Option<Ip> {

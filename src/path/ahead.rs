@@ -1,11 +1,12 @@
 //! Lookups that a burst begins for all of its packets before it finishes any.
 
+use super::burst::BURST;
 use super::port::{Access, Role};
 use super::recent::Recent;
 use super::walk::Context;
 use crate::flow::{FlowKey, Purpose};
 use crate::frame::{Malformed, Packet, Parsed};
-use crate::naming::{Inside, Lead, View, Wire, flow_hash};
+use crate::naming::{Inside, Lead, Public, View, Wire, flow_hash};
 use crate::units::Endpoint;
 
 /// The lookups of one packet's own names. An ICMP error is about other names: it takes none of these.
@@ -53,8 +54,8 @@ impl Ahead {
     }
 }
 
-/// Asks for all that the choice among replicas will read, for those packets of a burst that may need it: a step for all of
-/// them, then the next.
+/// Asks for all that the choice among replicas will read, for those packets of containers that may need it: a step for
+/// all of them, then the next.
 #[inline(never)]
 pub(super) fn choose<'g>(
     cx: &Context<'g>,
@@ -65,7 +66,7 @@ pub(super) fn choose<'g>(
 ) {
     let affinity = cx.state.affinity();
     for (parsed, ahead) in parsed.iter().zip(&mut *ahead) {
-        if let (true, Ok(Parsed::Ip(packet))) = (ahead.destination.may_be_shared(), parsed) {
+        if let (true, Some(packet)) = (ahead.destination.may_be_shared(), packet_of(parsed)) {
             cx.names.lead_group(&mut ahead.destination, access.network, Inside(packet.dst_endpoint()));
             let find = || cx.names.sender(access.network, packet.eth_src, packet.src, access.id);
             ahead.flow = recent.sender(packet.eth_src, packet.src, find).map(|(_, sender)| {
@@ -76,17 +77,66 @@ pub(super) fn choose<'g>(
             });
         }
     }
+    among(cx, parsed, ahead);
+}
+
+/// Asks for all that packets from clients outside will read of the public names that they call.
+#[inline(never)]
+pub(super) fn published(cx: &Context<'_>, parsed: &[Result<Parsed, Malformed>], ahead: &mut [Ahead]) {
+    let (names, affinity) = (&cx.names, cx.state.affinity());
+    let packets = || parsed.iter().map(packet_of);
+    packets().flatten().for_each(|packet| names.lead_public_ip(packet.dst));
+    // Where clients and servers share an interface, the other lookups are those of wire names.
+    let mut own = [Ahead::default(); BURST];
+    for (packet, own) in packets().zip(&mut own) {
+        if let Some(packet) = packet {
+            own.destination = names.lead_published(Public(packet.dst_endpoint()));
+        }
+    }
+    own.iter_mut().for_each(|own| names.follow_published(&mut own.destination));
+    for ((packet, own), ahead) in packets().zip(&mut own).zip(ahead) {
+        let Some(packet) = packet else { continue };
+        if own.destination.may_be_shared() {
+            let (client, name) = (packet.src_endpoint(), packet.dst_endpoint());
+            names.lead_public_group(&mut own.destination, Public(name));
+            let flow = affinity.key(Purpose::Destination, 0, &client, &name);
+            affinity.prefetch(flow);
+            (own.flow, ahead.flow) = (Some(flow), Some(flow));
+        } else {
+            names.follow_caller(&own.destination, packet.src);
+        }
+    }
+    among(cx, parsed, &mut own);
+}
+
+/// The rest, once the group and the flow of each packet have been asked for.
+fn among(cx: &Context<'_>, parsed: &[Result<Parsed, Malformed>], ahead: &mut [Ahead]) {
+    let affinity = cx.state.affinity();
     let shared = |ahead: &&mut Ahead| ahead.flow.is_some();
     ahead.iter_mut().filter(shared).for_each(|ahead| cx.names.follow_group(&mut ahead.destination));
     ahead.iter_mut().filter(shared).for_each(|ahead| cx.names.follow_members(&ahead.destination));
-    for (parsed, ahead) in parsed.iter().zip(ahead) {
-        let (Some(flow), Ok(Parsed::Ip(packet))) = (ahead.flow, parsed) else { continue };
+    let mut new_flows = [None; BURST];
+    for ((parsed, ahead), new) in parsed.iter().zip(&*ahead).zip(&mut new_flows) {
+        let (Some(flow), Some(packet)) = (ahead.flow, packet_of(parsed)) else { continue };
         match affinity.likely(flow) {
             Some(replica) => cx.names.follow_replica(&ahead.destination, replica),
             None => {
                 let hash = flow_hash(packet.src_endpoint(), packet.dst_endpoint());
                 cx.names.follow_slot(&ahead.destination, hash);
+                *new = Some(hash);
             }
         }
+    }
+    for (ahead, hash) in ahead.iter().zip(new_flows) {
+        if let Some(hash) = hash {
+            cx.names.follow_pick(&ahead.destination, hash);
+        }
+    }
+}
+
+fn packet_of(parsed: &Result<Parsed, Malformed>) -> Option<&Packet> {
+    match parsed {
+        Ok(Parsed::Ip(packet)) => Some(packet),
+        _ => None,
     }
 }

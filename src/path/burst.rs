@@ -38,10 +38,14 @@ pub fn walk_burst(
         ahead[..count].iter_mut().for_each(|ahead| ahead.follow(cx, role));
     }
     let recent = Recent::default();
-    if let Some(Role::Access(access)) = cx.around.port(port).map(|own| &own.role)
-        && ahead[..count].iter().any(|ahead| ahead.destination.may_be_shared())
-    {
-        ahead::choose(cx, access, &recent, &parsed[..count], &mut ahead[..count]);
+    match cx.around.port(port).map(|own| &own.role) {
+        Some(Role::Access(access)) if ahead[..count].iter().any(|ahead| ahead.destination.may_be_shared()) => {
+            ahead::choose(cx, access, &recent, &parsed[..count], &mut ahead[..count]);
+        }
+        Some(Role::External | Role::Uplink { external: true }) => {
+            ahead::published(cx, &parsed[..count], &mut ahead[..count]);
+        }
+        _ => {}
     }
     for (((frame, parsed), verdict), ahead) in frames[..count].iter_mut().zip(&parsed).zip(verdicts).zip(&ahead) {
         let mut walk = Walk { cx, local, port, recent: &recent, ahead, observer: &mut Silent };

@@ -54,6 +54,8 @@ fn accept(listener: &TcpListener, name: &str, stop: &Arc<AtomicBool>, seen: &Mut
         seen.lock().expect("no panic holds it").push(peer.ip());
         let greeting = format!("I am {name}, you are {}\n", peer.ip());
         let stop = stop.clone();
+        // A thread that has ended keeps its stack for as long as it may be joined.
+        talks.retain(|talk: &JoinHandle<()>| !talk.is_finished());
         talks.push(thread::spawn(move || {
             let _ = stream.write_all(greeting.as_bytes());
             echo(&mut stream, &stop);
