@@ -38,7 +38,8 @@ fn program(kind: Kind) -> Program {
     let public = |ip_text: &str, proto, port| Endpoint { proto, ip: ip(ip_text), port };
     let wanted = Claims {
         servers: [(ip(SERVER), ports), (ip(SERVER6), ports)].into(),
-        portless: [(ip(SERVER), Proto::ESP), (ip(SERVER6), Proto::ESP)].into(),
+        far_servers: [(ip(PEER), ports), (ip(PEER6), ports)].into(),
+        portless: [(ip(SERVER), Proto::ESP), (ip(SERVER6), Proto::ESP), (ip(PEER), Proto::ESP)].into(),
         publics: [
             public(PUBLIC, Proto::UDP, 4500),
             public(PUBLIC, Proto::TCP, 80),
@@ -349,6 +350,34 @@ fn errors_are_claimed_by_the_embedded_source() {
             ("v6 embedded extension", error(1, &sent(6, SERVER6, OWNED).extension(60, &[0; 8])).frame(), CLAIMED),
         ],
     );
+}
+
+#[test]
+fn errors_to_clients_are_claimed_by_the_embedded_destination() {
+    let call = |proto, server, port| {
+        Packet::new(proto, if ip(server).is_v4() { ROUTER } else { ROUTER6 }, server, ports(1024, port))
+    };
+    let cases = [
+        ("unreachable, an owned port", error(3, &call(6, PEER, OWNED)).frame(), CLAIMED),
+        ("time exceeded, udp", error(11, &call(17, PEER, LAST_OWNED)).frame(), CLAIMED),
+        ("redirect", error(5, &call(6, PEER, OWNED)).frame(), PASSED),
+        ("a port of the server's own", error(3, &call(6, PEER, 22)).frame(), PASSED),
+        ("an owned port as the client's", error(3, &Packet::new(6, ROUTER, PEER, ports(OWNED, 22))).frame(), PASSED),
+        ("no server", error(3, &call(6, ELSEWHERE, OWNED)).frame(), PASSED),
+        ("our own name", error(3, &call(6, SERVER, OWNED)).frame(), PASSED),
+        ("a published protocol", error(3, &call(50, PEER, 0)).frame(), CLAIMED),
+        ("another one", error(3, &call(47, PEER, 0)).frame(), PASSED),
+        ("our own bound protocol", error(3, &call(50, SERVER, 0)).frame(), PASSED),
+        ("a later fragment", error(3, &call(6, PEER, OWNED).fragment(7, 10, false)).frame(), PASSED),
+        ("an echo request", error(3, &icmp(ROUTER, PEER, 8, WARM_ID, &[0; 8])).frame(), PASSED),
+        ("the packet itself", call(6, PEER, OWNED).frame(), PASSED),
+        ("v6", error(1, &call(6, PEER6, OWNED)).frame(), CLAIMED),
+        ("v6, too big", error(2, &call(17, PEER6, OWNED)).frame(), CLAIMED),
+        ("v6, a port of the server's own", error(1, &call(6, PEER6, 22)).frame(), PASSED),
+    ];
+    check(UPLINK, &cases);
+    check(Kind::Uplink { external: true }, &cases);
+    check(Kind::External, &cases.map(|(name, frame, _)| (name, frame, PASSED)));
 }
 
 #[test]

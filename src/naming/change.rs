@@ -29,8 +29,10 @@ pub struct Change {
     pub owners: Vec<OwnerChange>,
     /// Public names that some binding gained or lost; another may have them still.
     pub published: Vec<Endpoint>,
-    /// Portless wire names of our own ServerIPs that something was done to.
+    /// Portless wire names that something was done to: all of our own ServerIPs, and published ones of others.
     pub portless: Vec<Endpoint>,
+    /// ServerIPs that bindings were put on or taken from.
+    pub servers: Vec<Ip>,
     /// Containers whose bindings to our own ServerIPs changed.
     pub containers: Vec<Handle>,
     /// Bindings whose health is another than before.

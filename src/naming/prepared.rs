@@ -9,7 +9,7 @@ use super::change::{Change, Located};
 use super::health::{Health, HealthNote, HealthReport};
 use super::owners;
 use super::record::Container;
-use super::spec::{BindingSpec, Protocol};
+use super::spec::BindingSpec;
 use super::staging::Staged;
 use super::tally::Tally;
 use super::view::View;
@@ -44,10 +44,13 @@ impl<'w> Prepared<'w> {
                 published: sorted(staged.published.iter().flat_map(|&(ip, port, protocol)| {
                     protocol.each(ip).map(move |proto| Endpoint { proto, ip, port })
                 })),
-                portless: sorted(staged.touched.iter().filter_map(|&(ip, protocol, _)| match protocol {
-                    Protocol::One(proto) if !proto.has_ports() => Some(Endpoint { proto, ip, port: 0 }),
-                    _ => None,
-                })),
+                portless: sorted(staged.portless.iter().copied()),
+                servers: sorted(
+                    sorted(staged.referred.servers.iter().map(|(server, _)| server))
+                        .into_iter()
+                        .filter_map(|server| after.server_at(server).or_else(|| before.server_at(server)))
+                        .map(|server| server.ip),
+                ),
                 replicas_gone: sorted(staged.replicas_gone.iter().copied()),
                 containers: staged.local.iter().map(|(container, _)| container).collect(),
                 health: staged.health.len(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use crate::table::{Handle, Writer};
-use crate::units::{Ip, Mac, NetworkId, PortRange};
+use crate::units::{Endpoint, Ip, Mac, NetworkId, PortRange};
 
 use super::ahead::{Ahead, BURST};
 use super::change::{Clash, Located, Rule, Wanted};
@@ -31,6 +31,8 @@ pub(super) struct Staged {
     pub(super) removed: usize,
     /// Wire names of our own servers that something was done to.
     pub(super) touched: Vec<(Ip, Protocol, PortRange)>,
+    /// Portless wire names that something was done to: of our own servers, and published ones of others.
+    pub(super) portless: Vec<Endpoint>,
     /// By how much the number of active bindings of a container changes.
     pub(super) active: Tally,
     /// The same of its unhealthy bindings.
@@ -52,7 +54,7 @@ pub(super) struct Staged {
     /// Replicas that have left their service.
     pub(super) replicas_gone: Vec<ReplicaId>,
     /// References counted so far, to be taken back if nothing comes of it.
-    referred: Referred,
+    pub(super) referred: Referred,
 }
 
 impl Staged {
@@ -379,7 +381,8 @@ impl<'w> Staging<'w> {
     }
 
     fn account(&mut self, binding: &Binding, by: i32) {
-        let Staged { referred, active, unhealthy, local, eligible, published, touched, .. } = &mut self.staged;
+        let Staged { referred, active, unhealthy, local, eligible, published, touched, portless, .. } =
+            &mut self.staged;
         let (names, writer) = (self.names, &*self.writer);
         if let Some(container) = names.containers.get_staged(binding.container, writer) {
             referred.containers.count(&container.bindings, binding.container, by);
@@ -402,6 +405,12 @@ impl<'w> Staging<'w> {
         }
         if binding.is_unhealthy() {
             unhealthy.add(binding.container, by);
+        }
+        if let (Some(server), Protocol::One(proto)) = (server, binding.proto)
+            && !proto.has_ports()
+            && (server.local || binding.is_public())
+        {
+            portless.push(Endpoint { proto, ip: server.ip, port: 0 });
         }
         if let Some(server) = server.filter(|server| server.local) {
             local.add(binding.container, by);

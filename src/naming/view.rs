@@ -379,6 +379,11 @@ impl<'g> View<'g> {
         self.names.servers.get(binding.server, &self.at)
     }
 
+    /// The server record of a handle, where this view has it.
+    pub(super) fn server_at(&self, handle: Handle) -> Option<&'g Server> {
+        self.names.servers.get(handle, &self.at)
+    }
+
     /// The container of a binding. Always there for a binding of this view.
     #[inline]
     #[must_use]

@@ -5,6 +5,7 @@
 //!
 //! Left out is what is no function of the packet: later fragments follow their first, which the program remembers.
 
+use super::client_error;
 use super::port::Role;
 use super::walk::Context;
 use crate::frame::Frame;
@@ -21,7 +22,7 @@ const MAX_EXTENSION_HEADERS: usize = 6;
 pub fn claims(cx: &Context<'_>, role: &Role, frame: &Frame<'_>) -> bool {
     let (uplink, external) = match role {
         Role::Access(_) => return true,
-        Role::Uplink { external } => (true, *external),
+        Role::Uplink { .. } => (true, role.is_external()),
         Role::External => (false, true),
     };
     let bytes = frame.bytes();
@@ -30,7 +31,7 @@ pub fn claims(cx: &Context<'_>, role: &Role, frame: &Frame<'_>) -> bool {
         Some([0x86, 0xdd]) => Header::read_v6(bytes, ETHERNET_LEN, None),
         _ => None,
     };
-    let rules = Rules { cx, uplink, external };
+    let rules = Rules { cx, uplink, external, gateway: cx.around.is_gateway() };
     header.is_some_and(|header| !header.is_later && rules.decide(&header).unwrap_or(false))
 }
 
@@ -124,6 +125,8 @@ struct Rules<'c, 'g> {
     cx: &'c Context<'g>,
     uplink: bool,
     external: bool,
+    /// Clients outside arrive here or by another port.
+    gateway: bool,
 }
 
 impl Rules<'_, '_> {
@@ -152,19 +155,20 @@ impl Rules<'_, '_> {
             return Some(self.uplink && self.is_server(header.dst) && self.expects_echo(u16::from_be_bytes([i0, i1])));
         }
         let is_error = if header.src.is_v4() { matches!(kind, 3 | 4 | 11 | 12) } else { (1..=4).contains(&kind) };
-        // Of what arrives for no address of ours, nothing is.
-        let is_here = self.uplink && self.is_server(header.dst) || self.cx.names.is_public_ip(header.dst);
-        if is_error && is_here { self.decide_error(header) } else { Some(false) }
+        if !is_error {
+            return Some(false);
+        }
+        let is_here = self.uplink && self.is_server(header.dst);
+        if is_here || self.gateway && self.cx.names.is_public_ip(header.dst) {
+            self.decide_error(header)
+        } else {
+            Some(self.uplink && self.gateway && self.is_about_call(header)?)
+        }
     }
 
     /// An error is the engine's if the packet that it is about was: the embedded source is one of our names.
     fn decide_error(&self, error: &Header<'_>) -> Option<bool> {
-        let (at, limit) = (error.l4 + 8, Some(error.end));
-        let embedded = if error.src.is_v4() {
-            Header::read_v4(error.frame, at, limit)
-        } else {
-            Header::read_v6(error.frame, at, limit)
-        }?;
+        let embedded = Rules::embedded(error)?;
         let Header { src: ip, proto, .. } = embedded;
         if !embedded.has_ports() && !embedded.is_icmp() {
             let name = Endpoint { proto, ip, port: 0 };
@@ -182,6 +186,31 @@ impl Rules<'_, '_> {
         Some(is_request && self.uplink && self.is_server(ip) && self.expects_echo(u16::from_be_bytes([i0, i1])))
     }
 
+    /// What arrives for no address of ours is the engine's if it tells a client of its packet to a public name, which is a
+    /// wire name of another server there: the embedded destination.
+    fn is_about_call(&self, error: &Header<'_>) -> Option<bool> {
+        let embedded = Rules::embedded(error)?;
+        let Header { dst: ip, proto, .. } = embedded;
+        if embedded.is_icmp() || embedded.has_ports() && embedded.is_later {
+            return Some(false);
+        }
+        let port = match embedded.has_ports() {
+            true => embedded.l4_bytes::<8>().map(|&[_, _, a, b, ..]| u16::from_be_bytes([a, b]))?,
+            false => 0,
+        };
+        Some(client_error::is_name_behind_gateways(self.cx, Endpoint { proto, ip, port }))
+    }
+
+    /// The packet that an error quotes.
+    fn embedded<'f>(error: &Header<'f>) -> Option<Header<'f>> {
+        let (at, limit) = (error.l4 + 8, Some(error.end));
+        if error.src.is_v4() {
+            Header::read_v4(error.frame, at, limit)
+        } else {
+            Header::read_v6(error.frame, at, limit)
+        }
+    }
+
     fn is_server(&self, ip: Ip) -> bool {
         self.cx.around.servers.contains(&ip)
     }
@@ -197,7 +226,7 @@ impl Rules<'_, '_> {
     }
 
     fn is_public(&self, name: Endpoint) -> bool {
-        self.cx.names.public(Public(name)).is_some()
+        self.gateway && self.cx.names.public(Public(name)).is_some()
     }
 
     /// The program knows identifiers only, whichever of our addresses they were sent from.

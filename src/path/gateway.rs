@@ -2,6 +2,7 @@
 //! and nothing has to be remembered: every gateway chooses alike, and the replica's own server answers for it.
 
 use super::arrival::{self, Sender};
+use super::client_error;
 use super::decision::{Flow, Kind, Plan, Stop, To};
 use super::destination::Bound;
 use super::observe::{Observer, Step};
@@ -12,13 +13,22 @@ use crate::frame::{IcmpError, L4, Packet};
 use crate::naming::{Public, Wire};
 use crate::units::{Endpoint, NetworkId};
 
-/// True if a packet on an interface that clients and servers share is for a public name, and the rules of clients hold.
-pub(super) fn is_for_public(cx: &Context<'_>, packet: &Packet) -> bool {
+/// True if a packet from the underlay has to do with clients outside, and their rules hold: it is for a public name, where
+/// clients share the interface with servers (`external`), or an error about what left under one or was sent to one.
+#[inline(always)]
+pub(super) fn concerns_clients(cx: &Context<'_>, external: bool, packet: &Packet) -> bool {
+    let is_error = matches!(packet.l4, L4::IcmpError { .. });
+    if external || is_error { is_for_public(cx, packet) || is_error && client_error::is_one(cx, packet) } else { false }
+}
+
+/// True if the packet, or that which it quotes as its own, has a public name as its destination.
+fn is_for_public(cx: &Context<'_>, packet: &Packet) -> bool {
     if !cx.names.is_public_ip(packet.dst) {
         return false;
     }
     match packet.l4 {
         L4::EchoRequest { .. } => !cx.around.servers.contains(&packet.dst),
+        L4::IcmpError { .. } if !cx.around.is_gateway() => false,
         _ => cx.names.public(Public(Flow::of(packet).dst)).is_some(),
     }
 }
@@ -55,7 +65,7 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
 
 /// Nobody outside has a wire name, or an inside name of the network that is called; and that network must be open to
 /// the outside.
-fn may_enter<O>(walk: &Walk<'_, '_, O>, src: Endpoint, receiver: NetworkId) -> Result<(), Stop> {
+pub(super) fn may_enter<O>(walk: &Walk<'_, '_, O>, src: Endpoint, receiver: NetworkId) -> Result<(), Stop> {
     let Context { names, around, .. } = walk.cx;
     let claims_wire = match names.server(src.ip) {
         // Of what a server sends, all but its own connections' ports are wire names.

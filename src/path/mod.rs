@@ -22,6 +22,7 @@ mod arp;
 mod arrival;
 mod burst;
 mod claims;
+mod client_error;
 mod decision;
 mod destination;
 mod egress;

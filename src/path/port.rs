@@ -29,6 +29,14 @@ pub enum Role {
     Access(Access),
 }
 
+impl Role {
+    /// True if clients outside arrive here.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        matches!(self, Role::Uplink { external: true } | Role::External)
+    }
+}
+
 /// Whose container is behind an access port.
 #[derive(Clone, Debug)]
 pub struct Access {
@@ -63,6 +71,12 @@ impl Surroundings {
     #[must_use]
     pub fn port(&self, id: PortId) -> Option<&Port> {
         self.ports.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// True if clients outside arrive here.
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
+        self.all_ports().any(|(_, port)| port.role.is_external())
     }
 
     /// All ports.

@@ -7,7 +7,7 @@ use super::port::{Port, Role, Surroundings};
 use super::recent::Recent;
 use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
-use super::{arp, egress, gateway, ingress, ndp, reply};
+use super::{arp, client_error, egress, gateway, ingress, ndp, reply};
 use crate::flow::State;
 use crate::frame::{self, ChecksumWork, Fragment, Frame, L4, Packet, Parsed, Rewrite, TcpFlags};
 use crate::naming::View;
@@ -115,8 +115,12 @@ fn ip<O: Observer>(
             let decision = egress::decide(walk, access, packet);
             conclude(walk, frame, packet, decision, verdict);
         }
-        Role::Uplink { external } if !external || !gateway::is_for_public(walk.cx, packet) => {
+        Role::Uplink { external } if !gateway::concerns_clients(walk.cx, *external, packet) => {
             let decision = ingress::decide(walk, packet);
+            conclude(walk, frame, packet, decision, verdict);
+        }
+        Role::Uplink { .. } if client_error::is_one(walk.cx, packet) => {
+            let decision = client_error::decide(walk, packet);
             conclude(walk, frame, packet, decision, verdict);
         }
         Role::Uplink { .. } | Role::External => {

@@ -30,7 +30,9 @@ pub struct PublicIp {
 pub struct Claims {
     /// Our ServerIPs, with their owned ports.
     pub servers: BTreeMap<Ip, PortRange>,
-    /// Portless protocols that are bound on a ServerIP of ours.
+    /// ServerIPs of others, with their owned ports, on a gateway's uplink: clients are told of what they sent there.
+    pub far_servers: BTreeMap<Ip, PortRange>,
+    /// Portless protocols that are bound on a ServerIP of ours, or published on that of another.
     pub portless: BTreeSet<(Ip, Proto)>,
     /// Public names; the port is 0 for a portless protocol. Their IPs must also be in `public_ips`.
     pub publics: BTreeSet<Endpoint>,
@@ -42,6 +44,7 @@ pub struct Claims {
 /// one or a few system calls; errors are those of `bpf(2)`, `E2BIG` when a table is full among them.
 pub struct ClaimsMap {
     servers: HashMap<MapData, Address, [u16; 2]>,
+    far_servers: HashMap<MapData, Address, [u16; 2]>,
     portless: HashMap<MapData, PortlessKey, u32>,
     publics: HashMap<MapData, PublicKey, u32>,
     public_ips: HashMap<MapData, Address, u32>,
@@ -58,6 +61,7 @@ impl ClaimsMap {
         let echo_fd = echo_data.fd().as_fd().try_clone_to_owned().map_err(MapError::IoError)?;
         Ok(ClaimsMap {
             servers: named("servers")?.try_into()?,
+            far_servers: named("far_servers")?.try_into()?,
             portless: named("portless")?.try_into()?,
             publics: named("publics")?.try_into()?,
             public_ips: named("public_ips")?.try_into()?,
@@ -74,6 +78,16 @@ impl ClaimsMap {
     /// Claims nothing more for a ServerIP. One that is absent is no error, here and below.
     pub fn remove_server(&mut self, ip: Ip) -> io::Result<()> {
         removed(self.servers.remove(&address(ip)))
+    }
+
+    /// Claims errors about packets to the owned ports of another server.
+    pub fn set_far_server(&mut self, ip: Ip, ports: PortRange) -> io::Result<()> {
+        self.far_servers.insert(address(ip), [ports.first, ports.last], 0).map_err(io_error)
+    }
+
+    /// Claims them no longer.
+    pub fn remove_far_server(&mut self, ip: Ip) -> io::Result<()> {
+        removed(self.far_servers.remove(&address(ip)))
     }
 
     /// Claims a portless protocol on a ServerIP.
@@ -110,6 +124,7 @@ impl ClaimsMap {
     /// Claims all of this too, without a look at what is claimed already.
     pub fn add(&mut self, gained: &Claims) -> io::Result<()> {
         gained.servers.iter().try_for_each(|(&ip, &ports)| self.set_server(ip, ports))?;
+        gained.far_servers.iter().try_for_each(|(&ip, &ports)| self.set_far_server(ip, ports))?;
         gained.portless.iter().try_for_each(|&(ip, proto)| self.add_portless(ip, proto))?;
         gained.public_ips.iter().try_for_each(|(&ip, &what)| self.set_public_ip(ip, what))?;
         gained.publics.iter().try_for_each(|&name| self.add_public(name))
@@ -120,6 +135,7 @@ impl ClaimsMap {
         lost.publics.iter().try_for_each(|&name| self.remove_public(name))?;
         lost.public_ips.keys().try_for_each(|&ip| self.remove_public_ip(ip))?;
         lost.portless.iter().try_for_each(|&(ip, proto)| self.remove_portless(ip, proto))?;
+        lost.far_servers.keys().try_for_each(|&ip| self.remove_far_server(ip))?;
         lost.servers.keys().try_for_each(|&ip| self.remove_server(ip))
     }
 
@@ -128,6 +144,10 @@ impl ClaimsMap {
         let held = self.read()?;
         for (&ip, &ports) in wanted.servers.iter().filter(|&(ip, ports)| held.servers.get(ip) != Some(ports)) {
             self.set_server(ip, ports)?;
+        }
+        let is_new = |&(ip, ports): &(&Ip, &PortRange)| held.far_servers.get(ip) != Some(ports);
+        for (&ip, &ports) in wanted.far_servers.iter().filter(is_new) {
+            self.set_far_server(ip, ports)?;
         }
         for &(ip, proto) in wanted.portless.difference(&held.portless) {
             self.add_portless(ip, proto)?;
@@ -153,6 +173,9 @@ impl ClaimsMap {
         for &(ip, proto) in held.portless.difference(&wanted.portless) {
             self.remove_portless(ip, proto)?;
         }
+        for &ip in held.far_servers.keys().filter(|ip| !wanted.far_servers.contains_key(ip)) {
+            self.remove_far_server(ip)?;
+        }
         for &ip in held.servers.keys().filter(|ip| !wanted.servers.contains_key(ip)) {
             self.remove_server(ip)?;
         }
@@ -164,6 +187,9 @@ impl ClaimsMap {
         let mut claims = Claims::default();
         for (key, [first, last]) in entries(&self.servers)? {
             claims.servers.insert(from_address(&key), PortRange { first, last });
+        }
+        for (key, [first, last]) in entries(&self.far_servers)? {
+            claims.far_servers.insert(from_address(&key), PortRange { first, last });
         }
         for (key, _) in entries(&self.portless)? {
             claims.portless.insert((from_address(&key), Proto(key[16])));

@@ -191,8 +191,18 @@ pub(super) fn unusable_pins(kind: Kind, dir: &Path) -> Result<Vec<String>, EbpfE
     Ok(unusable)
 }
 
-const ALL_MAPS: [&str; 9] =
-    ["xsks", "counters", "settings", "servers", "portless", "publics", "public_ips", "echo", "fragments"];
+const ALL_MAPS: [&str; 10] = [
+    "xsks",
+    "counters",
+    "settings",
+    "servers",
+    "far_servers",
+    "portless",
+    "publics",
+    "public_ips",
+    "echo",
+    "fragments",
+];
 
 fn parts(kind: Kind, frags: bool) -> (&'static [u8], &'static str, &'static [&'static str]) {
     match (kind, frags) {

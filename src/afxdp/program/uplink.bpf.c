@@ -62,7 +62,7 @@ struct {
 	__type(value, __u32);
 } settings SEC(".maps");
 
-/* Our ServerIPs and their owned ports. This map and the three below: written by the engine, read here. */
+/* Our ServerIPs and their owned ports. This map and the four below: written by the engine, read here. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
@@ -70,7 +70,16 @@ struct {
 	__type(value, struct port_range);
 } servers SEC(".maps");
 
-/* Portless protocols that are bound on a ServerIP. */
+/* On a gateway's uplink: the ServerIPs of others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct address);
+	__type(value, struct port_range);
+} far_servers SEC(".maps");
+
+/* Portless protocols that are bound on a ServerIP, or published on another server's. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -165,12 +174,19 @@ static __always_inline bool is_error(const struct packet *packet, __u8 type)
 	       type == ICMP_PARAMETER_PROBLEM;
 }
 
+/* The packet that an error quotes. */
+static __always_inline bool read_embedded(const struct frame *frame, const struct packet *error,
+					  struct packet *embedded)
+{
+	__u32 at = error->l4 + 8;
+	return error->v6 ? read_ipv6(frame, at, error->end, embedded) : read_ipv4(frame, at, error->end, embedded);
+}
+
 /* An error is the engine's if the packet that it is about was: the embedded source is one of our names. */
 static __always_inline enum decision decide_error(const struct frame *frame, const struct packet *error, __u32 role)
 {
 	struct packet embedded = {};
-	__u32 at = error->l4 + 8;
-	if (!(error->v6 ? read_ipv6(frame, at, error->end, &embedded) : read_ipv4(frame, at, error->end, &embedded)))
+	if (!read_embedded(frame, error, &embedded))
 		return UNREADABLE;
 
 	const struct port_range *ports =
@@ -195,6 +211,24 @@ static __always_inline enum decision decide_error(const struct frame *frame, con
 	if (*(const __u8 *)l4 != (embedded.v6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO_REQUEST))
 		return HOST;
 	return ports && echo_is_ours(bpf_ntohs(l4[2])) ? CLAIMED : HOST;
+}
+
+/* To nobody here: an error about what a client outside has sent to a public name, which is a wire name of another server
+ * there: the embedded destination. */
+static __always_inline bool tells_client(const struct frame *frame, const struct packet *packet)
+{
+	if (packet->fragment == LATER || !is_icmp(packet))
+		return false;
+	const __u8 *icmp = l4_bytes(frame, packet, 8);
+	struct packet embedded = {};
+	if (!icmp || !is_error(packet, *icmp) || !read_embedded(frame, packet, &embedded) || is_icmp(&embedded))
+		return false;
+	if (embedded.proto != PROTO_TCP && embedded.proto != PROTO_UDP)
+		return !bpf_map_lookup_elem(&servers, &embedded.dst) && is_bound_portless(&embedded.dst, embedded.proto);
+	if (embedded.fragment == LATER)
+		return false;
+	const __be16 *l4 = l4_bytes(frame, &embedded, 8);
+	return l4 && in_range(bpf_map_lookup_elem(&far_servers, &embedded.dst), bpf_ntohs(l4[1]));
 }
 
 static __always_inline enum decision decide_icmp(const struct frame *frame, const struct packet *packet, __u32 role,
@@ -341,7 +375,7 @@ static __always_inline int filter(struct xdp_md *ctx)
 	if (!ports && !public_ip) {
 		if (role & ROLE_EXTERNAL && solicits_public(&frame, &packet))
 			return hand_over(ctx);
-		return pass(PASSED_NOT_OURS);
+		return role & ROLE_UPLINK && tells_client(&frame, &packet) ? hand_over(ctx) : pass(PASSED_NOT_OURS);
 	}
 	if (packet.fragment == LATER)
 		return follow_first(ctx, &packet);

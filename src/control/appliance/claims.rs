@@ -18,14 +18,20 @@ impl Wanted {
     pub fn gather(around: &Surroundings, names: &View<'_>) -> Wanted {
         let mut servers =
             Claims { servers: around.servers.iter().map(|&ip| (ip, around.owned)).collect(), ..Claims::default() };
-        for binding in names.local_bindings() {
-            let Some(server) = names.server_of(binding) else { continue };
-            let protos = binding.proto().each(server.ip).filter(|proto| !proto.has_ports());
-            servers.portless.extend(protos.map(|proto| (server.ip, proto)));
+        let is_gateway = around.is_gateway();
+        if is_gateway {
+            let others = names.servers().filter(|server| !server.local);
+            servers.far_servers = others.map(|server| (server.ip, around.owned)).collect();
         }
         let mut publics = Vec::new();
-        if around.all_ports().any(|(_, port)| is_external(&port.role)) {
-            for binding in names.bindings().filter(|binding| binding.is_public()) {
+        for binding in names.bindings() {
+            let Some(server) = names.server_of(binding) else { continue };
+            let is_published = is_gateway && binding.is_public();
+            if server.local || is_published {
+                let protos = binding.proto().each(server.ip).filter(|proto| !proto.has_ports());
+                servers.portless.extend(protos.map(|proto| (server.ip, proto)));
+            }
+            if is_published {
                 for proto in binding.proto().each(binding.ip()) {
                     let Some(Public(name)) = names.public_name(binding, proto) else { continue };
                     publics.push((name, !around.servers.contains(&name.ip)));
@@ -46,17 +52,17 @@ impl Wanted {
         claims.narrow(&self.of(role, arp))
     }
 
-    /// The claims of a port: by ServerIP on uplinks, and by public name where clients outside arrive.
+    /// The claims of a port: by ServerIP on uplinks, and by public name where clients outside arrive. On a gateway's uplink
+    /// routers speak of both.
     fn of(&self, role: &Role, arp: bool) -> Claims {
         let mut claims = match role {
             Role::Uplink { .. } => self.servers.clone(),
-            Role::External | Role::Access(_) => Claims::default(),
+            Role::External => Claims::default(),
+            Role::Access(_) => return Claims::default(),
         };
-        if is_external(role) {
-            for &(name, echo) in &self.publics {
-                claims.publics.insert(name);
-                claims.public_ips.insert(name.ip, PublicIp { echo, neighbour: arp });
-            }
+        for &(name, echo) in &self.publics {
+            claims.publics.insert(name);
+            claims.public_ips.insert(name.ip, PublicIp { echo, neighbour: arp });
         }
         claims
     }
@@ -74,6 +80,7 @@ pub(super) struct Names {
     publics: Vec<Endpoint>,
     public_ips: Vec<Ip>,
     portless: Vec<Endpoint>,
+    servers: Vec<Ip>,
 }
 
 impl Difference {
@@ -90,8 +97,11 @@ impl Difference {
                     names.public_ips.push(name.ip);
                 }
             }
-            let portless = change.portless.iter().filter(|&&name| is_new(&|view| view.inner(Wire(name)).is_some()));
-            names.portless.extend(portless);
+            let claimed = |view: &View<'_>, name| {
+                view.inner(Wire(name)).is_some_and(|at| at.server.local || at.binding.is_public())
+            };
+            names.portless.extend(change.portless.iter().filter(|&&name| is_new(&|view| claimed(view, name))));
+            names.servers.extend(change.servers.iter().filter(|&&ip| is_new(&|view| view.server(ip).is_some())));
             names
         };
         Difference { gained: only(after, before), lost: only(before, after) }
@@ -100,24 +110,26 @@ impl Difference {
 
 impl Names {
     pub fn is_empty(&self) -> bool {
-        self.publics.is_empty() && self.public_ips.is_empty() && self.portless.is_empty()
+        self.publics.is_empty() && self.public_ips.is_empty() && self.portless.is_empty() && self.servers.is_empty()
     }
 
     /// Those that the program of a port decides by.
     pub fn at_port(&self, role: &Role, arp: bool, around: &Surroundings) -> Claims {
         let mut claims = Claims::default();
+        let is_gateway = around.is_gateway();
         if matches!(role, Role::Uplink { .. }) {
-            claims.portless = self.portless.iter().map(|name| (name.ip, name.proto)).collect();
+            let claimed = |name: &&Endpoint| is_gateway || around.servers.contains(&name.ip);
+            claims.portless = self.portless.iter().filter(claimed).map(|name| (name.ip, name.proto)).collect();
         }
-        if is_external(role) {
+        if matches!(role, Role::Uplink { .. }) && is_gateway {
+            let others = self.servers.iter().filter(|ip| !around.servers.contains(ip));
+            claims.far_servers = others.map(|&ip| (ip, around.owned)).collect();
+        }
+        if is_gateway && !matches!(role, Role::Access(_)) {
             claims.publics = self.publics.iter().copied().collect();
             let what = |ip| PublicIp { echo: !around.servers.contains(&ip), neighbour: arp };
             claims.public_ips = self.public_ips.iter().map(|&ip| (ip, what(ip))).collect();
         }
         claims
     }
-}
-
-fn is_external(role: &Role) -> bool {
-    matches!(role, Role::Uplink { external: true } | Role::External)
 }
