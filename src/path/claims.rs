@@ -1,4 +1,4 @@
-//! Which frames on an uplink are the engine's: the rules of the XDP program (`afxdp/program/uplink.bpf.c`), for replay,
+//! Which frames on an uplink or external port are the engine's: the rules of the XDP program (`afxdp/program/uplink.bpf.c`), for replay,
 //! where no kernel applies them. Like the program it reads addresses, ports and identifiers and verifies nothing: a
 //! malformed packet to an owned port is the engine's, which drops it for its own reason. `tests/claims_match.rs` holds
 //! the two against each other.
@@ -19,10 +19,10 @@ const MAX_EXTENSION_HEADERS: usize = 6;
 /// is the engine's.
 #[must_use]
 pub fn claims(cx: &Context<'_>, role: &Role, frame: &Frame<'_>) -> bool {
-    let (uplink, external) = match role {
+    let external = match role {
         Role::Access(_) => return true,
-        Role::Uplink { external } => (true, *external),
-        Role::External => (false, true),
+        Role::Uplink { external } => *external,
+        Role::External => true,
     };
     let bytes = frame.bytes();
     let header = match bytes.get(12..ETHERNET_LEN) {
@@ -30,7 +30,7 @@ pub fn claims(cx: &Context<'_>, role: &Role, frame: &Frame<'_>) -> bool {
         Some([0x86, 0xdd]) => Header::read_v6(bytes, ETHERNET_LEN, None),
         _ => None,
     };
-    let rules = Rules { cx, uplink, external };
+    let rules = Rules { cx, external };
     header.is_some_and(|header| !header.is_later && rules.decide(&header).unwrap_or(false))
 }
 
@@ -122,7 +122,6 @@ impl<'f> Header<'f> {
 /// What the interface is for, and the tables to decide by. `None`: not readable, so not claimed.
 struct Rules<'c, 'g> {
     cx: &'c Context<'g>,
-    uplink: bool,
     external: bool,
 }
 
@@ -149,11 +148,11 @@ impl Rules<'_, '_> {
             return Some(self.external && names.is_public_ip(header.dst) && !self.is_server(header.dst));
         }
         if kind == reply {
-            return Some(self.uplink && self.is_server(header.dst) && self.expects_echo(u16::from_be_bytes([i0, i1])));
+            return Some(self.is_server(header.dst) && self.expects_echo(u16::from_be_bytes([i0, i1])));
         }
         let is_error = if header.src.is_v4() { matches!(kind, 3 | 4 | 11 | 12) } else { (1..=4).contains(&kind) };
         // Of what arrives for no address of ours, nothing is.
-        let is_here = self.uplink && self.is_server(header.dst) || self.cx.names.is_public_ip(header.dst);
+        let is_here = self.is_server(header.dst) || self.cx.names.is_public_ip(header.dst);
         if is_error && is_here { self.decide_error(header) } else { Some(false) }
     }
 
@@ -179,7 +178,7 @@ impl Rules<'_, '_> {
             return Some(self.is_ours(name) || self.is_public(name));
         }
         let is_request = a == embedded.echo_types().0;
-        Some(is_request && self.uplink && self.is_server(ip) && self.expects_echo(u16::from_be_bytes([i0, i1])))
+        Some(is_request && self.is_server(ip) && self.expects_echo(u16::from_be_bytes([i0, i1])))
     }
 
     fn is_server(&self, ip: Ip) -> bool {
@@ -193,7 +192,7 @@ impl Rules<'_, '_> {
             Proto::TCP | Proto::UDP => self.cx.around.owned.contains(port),
             _ => self.cx.names.inner(Wire(name)).is_some(),
         };
-        self.uplink && self.is_server(ip) && is_bound
+        self.is_server(ip) && is_bound
     }
 
     fn is_public(&self, name: Endpoint) -> bool {

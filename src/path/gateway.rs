@@ -23,6 +23,12 @@ pub(super) fn is_for_public(cx: &Context<'_>, packet: &Packet) -> bool {
     }
 }
 
+/// True if a packet on a port towards clients is for one of our own ServerIPs: an answer, if anything, to what has left
+/// by that port.
+pub(super) fn is_for_wire(cx: &Context<'_>, packet: &Packet) -> bool {
+    cx.around.servers.contains(&packet.dst) && !is_for_public(cx, packet)
+}
+
 /// Decides what becomes of a packet from outside that is for a public name.
 #[inline(never)]
 pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packet) -> Result<Plan<'g>, Stop> {
@@ -55,7 +61,7 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
 
 /// Nobody outside has a wire name, or an inside name of the network that is called; and that network must be open to
 /// the outside.
-fn may_enter<O>(walk: &Walk<'_, '_, O>, src: Endpoint, receiver: NetworkId) -> Result<(), Stop> {
+pub(super) fn may_enter<O>(walk: &Walk<'_, '_, O>, src: Endpoint, receiver: NetworkId) -> Result<(), Stop> {
     let Context { names, around, .. } = walk.cx;
     let claims_wire = match names.server(src.ip) {
         // Of what a server sends, all but its own connections' ports are wire names.

@@ -15,7 +15,7 @@
 //!    fragment and destination options headers are skipped, 6 in all; passed if there are more, if one cannot be read,
 //!    or if a routing header has segments left. Any other header, AH too, is the protocol. A fragment header with
 //!    offset 0 and no more to come is skipped like the others (RFC 6946).
-//! 4. **Destination.** Ours if it is a ServerIP (on an uplink) or the IP of a public name. If not: neighbour
+//! 4. **Destination.** Ours if it is a ServerIP or the IP of a public name. If not: neighbour
 //!    solicitations (ICMPv6 type 135, not fragmented) whose target is a public IP with `neighbour`, on an external port,
 //!    are claimed; all else is passed.
 //! 5. **Later fragments** (offset above 0) follow their first fragment, which has the same source, destination, id and,
@@ -40,8 +40,6 @@
 //!    - TCP, UDP: claimed if the source port is in the ServerIP's owned range, or (source, protocol, port) is a public
 //!      name;
 //!    - ICMP: claimed if it is an echo request from a ServerIP whose identifier's replies are claimed by 7.
-//!
-//!    A source counts as a ServerIP on uplinks only.
 //!
 //! First fragments are decided like whole packets, and the decision is remembered. A tag that the driver has taken off
 //! (VLAN offload) is not seen.
@@ -70,7 +68,8 @@ pub enum Kind {
         /// The NIC faces clients outside, too.
         external: bool,
     },
-    /// A gateway's port towards clients outside: what is for a public name.
+    /// A gateway's port towards clients outside: what is for a public name, and what is for a ServerIP, as answers to what
+    /// has left by it are.
     External,
     /// Towards a container: everything.
     Access,

@@ -46,11 +46,11 @@ impl Wanted {
         claims.narrow(&self.of(role, arp))
     }
 
-    /// The claims of a port: by ServerIP on uplinks, and by public name where clients outside arrive.
+    /// The claims of a port: by ServerIP, and by public name where clients outside arrive.
     fn of(&self, role: &Role, arp: bool) -> Claims {
         let mut claims = match role {
-            Role::Uplink { .. } => self.servers.clone(),
-            Role::External | Role::Access(_) => Claims::default(),
+            Role::Uplink { .. } | Role::External => self.servers.clone(),
+            Role::Access(_) => Claims::default(),
         };
         if is_external(role) {
             for &(name, echo) in &self.publics {
@@ -106,7 +106,7 @@ impl Names {
     /// Those that the program of a port decides by.
     pub fn at_port(&self, role: &Role, arp: bool, around: &Surroundings) -> Claims {
         let mut claims = Claims::default();
-        if matches!(role, Role::Uplink { .. }) {
+        if matches!(role, Role::Uplink { .. } | Role::External) {
             claims.portless = self.portless.iter().map(|name| (name.ip, name.proto)).collect();
         }
         if is_external(role) {
