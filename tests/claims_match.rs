@@ -93,7 +93,7 @@ fn decisions(world: &World, program: &Program, frame: &[u8]) -> (bool, bool) {
     let (names, around) = (assembly.names.view(&guard), &assembly.around);
     let cx = Context { names, around, state, hops, now: *now, dry_run: false };
     let mut buffer = frame.to_vec();
-    let role = &around.port(around.uplink.unwrap()).unwrap().role;
+    let role = &around.port(around.uplinks[0]).unwrap().role;
     (action == Action::Drop, claims(&cx, role, &Frame::new(&mut buffer, 0, frame.len())))
 }
 

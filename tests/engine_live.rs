@@ -172,7 +172,7 @@ fn start(tables: &Arc<Tables>, workers: usize, poll: Poll, inherited: Vec<Parts>
         ring_size: Some(512),
         inherited: inherited.into_iter().map(Some).collect(),
         memory: None,
-        resolve: Arc::new(|_| false),
+        resolve: Arc::new(|_, _| false),
     };
     Engine::start(config, Arc::clone(tables)).unwrap()
 }

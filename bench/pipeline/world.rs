@@ -175,7 +175,8 @@ impl World {
             servers: vec![us],
             owned: OWNED,
             gateways: Vec::new(),
-            uplink: Some(UPLINK),
+            uplinks: vec![UPLINK],
+            only_uplink: Some(UPLINK),
             probed: Arc::default(),
         };
         hold_containers(&names);

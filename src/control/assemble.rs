@@ -12,7 +12,7 @@ use crate::flow::{Geometry, Holding, State};
 use crate::naming::{
     self, BindingKey, BindingSpec, Health, HealthReport, Located, Names, NamesWriter, Prepared, ReplicaId, View,
 };
-use crate::neighbour::Fib;
+use crate::neighbour::{Fib, Station};
 use crate::path::{Access, Port, Probed, Role, Surroundings};
 use crate::table;
 use crate::units::{Endpoint, Mac, NetworkId, PortId, Tick};
@@ -58,14 +58,18 @@ impl Assembly {
         mapping.prepare(&mut writer)?.commit();
         let port = |port: &config::Port| port_of(port, &names, port.interface.as_deref().and_then(&interface));
         let ports: Vec<Port> = config.ports.iter().map(port).collect();
-        let uplink = ports.iter().position(|port| matches!(port.role, Role::Uplink { .. }));
+        let is_uplink = |(id, port): (usize, &Port)| {
+            matches!(port.role, Role::Uplink { .. }).then(|| u16::try_from(id).ok().map(PortId)).flatten()
+        };
+        let uplinks: Vec<PortId> = ports.iter().enumerate().filter_map(is_uplink).collect();
         let around = Surroundings {
             ports: ports.into_iter().map(Some).collect(),
             networks,
             servers: config.server.ips.clone(),
             owned: config.server.ports,
             gateways: config.server.gateways.clone(),
-            uplink: uplink.and_then(|index| u16::try_from(index).ok()).map(PortId),
+            only_uplink: if let [only] = uplinks[..] { Some(only) } else { None },
+            uplinks,
             probed: Arc::new(probed(config, &names)),
         };
         Ok(Assembly { around, names, writer })
@@ -250,7 +254,11 @@ fn role(role: &config::Role, names: &Names) -> Role {
 /// What the configuration alone says of next hops; the kernel's own are added while the engine runs.
 #[must_use]
 pub fn fixed_hops(config: &Config) -> Fib {
-    Fib::new(config.neighbours.iter().map(|neighbour| (neighbour.ip, neighbour.mac)), config.server.router)
+    let station = |neighbour: &config::Neighbour| {
+        let port = neighbour.port.as_deref().and_then(|name| config.port_id(name));
+        (neighbour.ip, Station { mac: neighbour.mac, port })
+    };
+    Fib::new(config.neighbours.iter().map(station), config.server.router)
 }
 
 /// Who holds which wire names of our own ServerIPs, for the state to settle.

@@ -16,9 +16,9 @@ pub enum Poll {
     Adaptive,
 }
 
-/// Asks for the MAC of a next hop. Called by workers, so it must not block; the answer comes as a change of
+/// Asks for the MAC of a next hop behind a port. Called by workers, so it must not block; the answer comes as a change of
 /// [`Tables::hops`]. False if the question was lost.
-pub type Resolve = Arc<dyn Fn(Ip) -> bool + Send + Sync>;
+pub type Resolve = Arc<dyn Fn(PortId, Ip) -> bool + Send + Sync>;
 
 /// An interface for the engine. Its program and claims are the caller's business.
 #[derive(Clone, Copy, Debug)]

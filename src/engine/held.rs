@@ -46,7 +46,7 @@ impl Waiting {
 
     /// Takes a packet out of `chain`.
     pub fn hold(&mut self, chain: &mut Vec<Segment>, from: PortId, to: PortId, hop: Ip, now: Tick) -> Holding {
-        let others = self.packets.iter().filter(|held| held.hop == hop).count();
+        let others = self.packets.iter().filter(|held| (held.to, held.hop) == (to, hop)).count();
         if others >= MOST_FOR_ONE {
             return Holding::Refused;
         }

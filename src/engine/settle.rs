@@ -7,7 +7,6 @@ use super::held::{Held, Holding};
 use super::worker::{Queue, Route, Worker};
 use crate::afxdp::{Refused, Segment, Umem};
 use crate::frame::{self, Frame};
-use crate::neighbour::NextHop;
 use crate::path::{BURST, Context, Reason, Verdict};
 use crate::units::{Mac, PortId};
 
@@ -45,7 +44,7 @@ impl Worker {
                     self.cells.ports[usize::from(from.0)].held.add(1);
                     if matches!(first_or_joined, Holding::First) {
                         // If the question gets lost, the packet that comes after this one has gone asks again.
-                        (self.resolve)(hop);
+                        (self.resolve)(port, hop);
                     }
                 }
             },
@@ -163,11 +162,10 @@ impl Worker {
     pub(super) fn look_after_held(&mut self, cx: &Context<'_>) {
         for _ in 0..self.scratch.waiting.len() {
             let Some(held) = self.scratch.waiting.next() else { break };
-            match cx.hops.resolve(held.hop, None) {
-                NextHop::Ready { mac, .. } => self.send_held(cx, held, mac),
-                NextHop::Unresolved { .. } if !held.is_overdue(cx.now) => self.scratch.waiting.keep(held),
-                NextHop::Unresolved { .. } => self.drop_one_held(held, Reason::Unresolved),
-                NextHop::NoRoute => self.drop_one_held(held, Reason::NoRoute),
+            match cx.hops.station(held.hop, Some(held.to)) {
+                Some(mac) => self.send_held(cx, held, mac),
+                None if !held.is_overdue(cx.now) => self.scratch.waiting.keep(held),
+                None => self.drop_one_held(held, Reason::Unresolved),
             }
         }
     }

@@ -1,7 +1,8 @@
-//! The claims on echo replies that the uplink's XDP program reads.
+//! The claims on echo replies that the XDP programs of uplinks and external ports read.
 //!
 //! For each identifier the second (of `CLOCK_BOOTTIME`) from which replies with it are no longer the engine's; the
-//! program leaves them to the kernel then. Writers: packet workers. Reader: the XDP program.
+//! program leaves them to the kernel then. Writers: packet workers. Readers: the XDP programs, each its own array, since a
+//! reply may come by another port than its request has left by.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -19,10 +20,11 @@ use crate::units::{Proto, Tick};
 pub const ECHO_CLAIM_WORDS: usize = 2 * 65536;
 
 impl State {
-    /// Mirrors the claims into `claims` from now on, starting with what the state remembers. False, and nothing
-    /// changes, if it is too small or another array is attached.
-    pub fn attach_echo_claims(&self, claims: Words<AtomicU32>, now: Tick) -> bool {
-        if claims.len() < ECHO_CLAIM_WORDS || self.echo_claims.set(claims).is_err() {
+    /// Mirrors the claims into each of `claims` from now on, starting with what the state remembers. False, and nothing
+    /// changes, if one is too small or others are attached.
+    pub fn attach_echo_claims(&self, claims: Vec<Words<AtomicU32>>, now: Tick) -> bool {
+        let is_too_small = |claims: &Words<AtomicU32>| claims.len() < ECHO_CLAIM_WORDS;
+        if claims.iter().any(is_too_small) || self.echo_claims.set(claims).is_err() {
             return false;
         }
         let ports = self.layout.geometry.ports;
@@ -50,7 +52,7 @@ impl State {
     pub(super) fn claim_echo(&self, slot: Slot, now: Tick) {
         let Some(claims) = self.echo_claims.get() else { return };
         let id = self.layout.wire_name(slot.index).port;
-        if let Some(claim) = claims.get(2 * usize::from(id)) {
+        for claim in claims.iter().filter_map(|claims| claims.get(2 * usize::from(id))) {
             claim.store(now.seconds().saturating_add(timers::ECHO + 1), Relaxed);
         }
     }

@@ -22,7 +22,7 @@ pub struct State {
     /// What the keys of flows are hashed with.
     pub(super) secret: u64,
     pub(super) quarantine: AtomicU32,
-    pub(super) echo_claims: OnceLock<Words<AtomicU32>>,
+    pub(super) echo_claims: OnceLock<Vec<Words<AtomicU32>>>,
 }
 
 /// Why a state started empty.

@@ -1,11 +1,11 @@
 //! The forwarding information base: routes and stations as the kernel tells them, and what the configuration adds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::units::{Ip, Mac, Prefix};
+use crate::units::{Ip, Mac, PortId, Prefix};
 
-use super::NextHops;
 use super::next_hops::Towards;
+use super::{NextHops, Station};
 
 /// One route of the kernel's main table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,9 +41,9 @@ impl Via {
 /// Gathers routes and stations. Written and read by the control thread alone; workers get [`Fib::next_hops`].
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
-    fixed: BTreeMap<Ip, Mac>,
+    fixed: BTreeMap<Ip, Station>,
     router: Option<Ip>,
-    interfaces: BTreeSet<u32>,
+    interfaces: BTreeMap<u32, PortId>,
     routes: BTreeMap<(Ip, u8), Vec<Route>>,
     stations: BTreeMap<(Ip, u32), Mac>,
 }
@@ -52,12 +52,12 @@ impl Fib {
     /// A base that knows the configured stations, and the router (if any) that replaces the kernel's default route of
     /// its address family. `replay` needs nothing else.
     #[must_use]
-    pub fn new(fixed: impl IntoIterator<Item = (Ip, Mac)>, router: Option<Ip>) -> Fib {
+    pub fn new(fixed: impl IntoIterator<Item = (Ip, Station)>, router: Option<Ip>) -> Fib {
         Fib { fixed: fixed.into_iter().collect(), router, ..Fib::default() }
     }
 
-    /// The interfaces that packets may leave by. Routes over any other lead nowhere.
-    pub fn set_interfaces(&mut self, interfaces: impl IntoIterator<Item = u32>) {
+    /// The interfaces whose routes lead to ports that packets may leave by. Routes over any other lead nowhere.
+    pub fn set_interfaces(&mut self, interfaces: impl IntoIterator<Item = (u32, PortId)>) {
         self.interfaces = interfaces.into_iter().collect();
     }
 
@@ -109,21 +109,28 @@ impl Fib {
         self.stations.keys().map(|&(ip, interface)| (interface, ip))
     }
 
-    /// The interface, of those that packets may leave by, on which `hop` must be asked for.
+    /// The interface on which stations behind `port` are asked for.
     #[must_use]
-    pub fn interface_towards(&self, hop: Ip) -> Option<u32> {
-        let routes = self.routes.values().flatten().filter(|route| route.prefix.contains(hop));
-        let routes = routes.filter_map(|route| Some((route.prefix.family_len(), route.via.interface()?)));
-        let usable = routes.filter(|(_, interface)| self.interfaces.contains(interface));
-        usable.max_by_key(|&(length, _)| length).map(|(_, interface)| interface)
+    pub fn interface_of(&self, port: PortId) -> Option<u32> {
+        self.interfaces.iter().find(|&(_, &by)| by == port).map(|(&interface, _)| interface)
+    }
+
+    /// The port that the configured router is behind.
+    fn port_of_router(&self, router: Ip) -> Option<PortId> {
+        let configured = self.fixed.get(&router).and_then(|station| station.port);
+        let routes = self.routes.values().flatten().filter(|route| route.prefix.contains(router));
+        let usable = routes.filter_map(|route| Some((route, *self.interfaces.get(&route.via.interface()?)?)));
+        let nearest = usable.min_by_key(|(route, _)| (u8::MAX - route.prefix.family_len(), route.metric));
+        configured.or_else(|| nearest.map(|(_, port)| port))
     }
 
     /// What workers read.
     #[must_use]
     pub fn next_hops(&self) -> NextHops {
-        let fixed = self.fixed.iter().map(|(&ip, &mac)| (ip, mac)).collect();
-        let usable = |&(&(_, interface), _): &(&(Ip, u32), &Mac)| self.interfaces.contains(&interface);
-        let stations = self.stations.iter().filter(usable).map(|(&(ip, on), &mac)| (ip, on, mac)).collect();
+        let fixed = self.fixed.iter().map(|(&ip, &station)| (ip, station)).collect();
+        let usable = |(&(ip, on), &mac): (&(Ip, u32), &Mac)| Some((ip, *self.interfaces.get(&on)?, mac));
+        let mut stations: Vec<(Ip, PortId, Mac)> = self.stations.iter().filter_map(usable).collect();
+        stations.sort_unstable();
         NextHops::new(fixed, self.ranges(), stations)
     }
 
@@ -171,21 +178,17 @@ impl Fib {
         if let Some(router) = self.router {
             let default = best.values_mut().find(|(all, _)| all.family_len() == 0 && all.contains(router));
             if let Some((_, towards)) = default {
-                *towards = Towards::Gateway { gateway: router, interface: self.interface_towards(router), mtu: None };
+                *towards = Towards::Gateway { gateway: router, port: self.port_of_router(router), mtu: None };
             }
         }
         best.into_values().collect()
     }
 
     fn towards(&self, route: &Route) -> Towards {
-        let mtu = route.mtu;
+        let (mtu, port) = (route.mtu, route.via.interface().and_then(|on| self.interfaces.get(&on)).copied());
         match route.via {
-            Via::Link { interface } if self.interfaces.contains(&interface) => {
-                Towards::Link { interface: Some(interface), mtu }
-            }
-            Via::Gateway { interface, gateway } if self.interfaces.contains(&interface) => {
-                Towards::Gateway { gateway, interface: Some(interface), mtu }
-            }
+            Via::Link { .. } if port.is_some() => Towards::Link { port, mtu },
+            Via::Gateway { gateway, .. } if port.is_some() => Towards::Gateway { gateway, port, mtu },
             _ => Towards::Nowhere,
         }
     }
@@ -211,6 +214,8 @@ mod tests {
 
     const ETH1: u32 = 7;
     const OTHER: u32 = 8;
+    /// The port on `ETH1`.
+    const UPLINK: PortId = PortId(3);
 
     fn ip(text: &str) -> Ip {
         text.parse().unwrap()
@@ -233,13 +238,21 @@ mod tests {
     }
 
     fn ready(last: u8) -> NextHop {
-        NextHop::Ready { mac: mac(last), uplink: Some(ETH1), mtu: None }
+        NextHop::Ready { mac: mac(last), port: Some(UPLINK), mtu: None }
+    }
+
+    fn unresolved(hop: &str) -> NextHop {
+        NextHop::Unresolved { hop: ip(hop), port: Some(UPLINK) }
+    }
+
+    fn station(last: u8) -> Station {
+        Station { mac: mac(last), port: None }
     }
 
     /// A server on 192.168.50.0/24 whose default router is .254.
     fn server() -> Fib {
         let mut fib = Fib::new([], None);
-        fib.set_interfaces([ETH1]);
+        fib.set_interfaces([(ETH1, UPLINK)]);
         fib.add_route(link("192.168.50.0/24"));
         fib.add_route(gateway("0.0.0.0/0", "192.168.50.254"));
         fib.set_station(ETH1, ip("192.168.50.2"), Some(mac(2)));
@@ -250,7 +263,7 @@ mod tests {
     #[test]
     fn the_bindings_server_mac_decides() {
         let hops = server().next_hops();
-        let by_binding = NextHop::Ready { mac: mac(9), uplink: None, mtu: None };
+        let by_binding = NextHop::Ready { mac: mac(9), port: Some(UPLINK), mtu: None };
         assert_eq!(hops.resolve(ip("192.168.50.2"), Some(mac(9))), by_binding);
     }
 
@@ -259,9 +272,9 @@ mod tests {
         let hops = server().next_hops();
         assert_eq!(hops.resolve(ip("192.168.50.2"), None), ready(2));
         assert_eq!(hops.resolve(ip("8.8.8.8"), None), ready(0xfe));
-        assert_eq!(hops.resolve(ip("192.168.50.3"), None), NextHop::Unresolved { hop: ip("192.168.50.3") });
+        assert_eq!(hops.resolve(ip("192.168.50.3"), None), unresolved("192.168.50.3"));
         assert_eq!(hops.resolve(ip("2001:db8::1"), None), NextHop::NoRoute);
-        assert_eq!(hops.interface_towards(ip("192.168.50.3")), Some(ETH1));
+        assert_eq!(hops.port_towards(ip("192.168.50.3")), Some(UPLINK));
     }
 
     #[test]
@@ -270,7 +283,7 @@ mod tests {
         assert!(!fib.set_station(ETH1, ip("192.168.50.254"), Some(mac(0xfe))), "no news");
         assert!(fib.set_station(ETH1, ip("192.168.50.254"), None));
         let hops = fib.next_hops();
-        assert_eq!(hops.resolve(ip("8.8.8.8"), None), NextHop::Unresolved { hop: ip("192.168.50.254") });
+        assert_eq!(hops.resolve(ip("8.8.8.8"), None), unresolved("192.168.50.254"));
     }
 
     #[test]
@@ -285,7 +298,7 @@ mod tests {
         let hops = fib.next_hops();
         assert_eq!(hops.resolve(ip("10.1.2.3"), None), ready(0xfd));
         assert_eq!(hops.resolve(ip("10.9.1.1"), None), NextHop::NoRoute);
-        let narrow = NextHop::Ready { mac: mac(0xfd), uplink: Some(ETH1), mtu: Some(1400) };
+        let narrow = NextHop::Ready { mac: mac(0xfd), port: Some(UPLINK), mtu: Some(1400) };
         assert_eq!(hops.resolve(ip("10.9.9.1"), None), narrow);
         assert_eq!(hops.resolve(ip("10.10.0.0"), None), ready(0xfd));
         assert_eq!(hops.resolve(ip("11.0.0.0"), None), ready(0xfe));
@@ -302,36 +315,78 @@ mod tests {
         fib.set_station(OTHER, ip("192.168.50.3"), Some(mac(3)));
         let hops = fib.next_hops();
         assert_eq!(hops.resolve(ip("172.16.0.1"), None), NextHop::NoRoute);
-        assert_eq!(hops.resolve(ip("192.168.50.3"), None), NextHop::Unresolved { hop: ip("192.168.50.3") });
+        assert_eq!(hops.resolve(ip("192.168.50.3"), None), unresolved("192.168.50.3"));
+    }
+
+    #[test]
+    fn the_next_hops_interface_decides_the_port() {
+        let mut fib = server();
+        let wan = PortId(9);
+        fib.set_interfaces([(ETH1, UPLINK), (OTHER, wan)]);
+        fib.add_route(route("198.18.0.0/24", Via::Link { interface: OTHER }));
+        fib.set_station(OTHER, ip("198.18.0.1"), Some(mac(0xe1)));
+        // One link-local router on each link, as with most IPv6 routers.
+        for (interface, last) in [(ETH1, 0xa1), (OTHER, 0xa2)] {
+            fib.add_route(route("fe80::/64", Via::Link { interface }));
+            fib.set_station(interface, ip("fe80::1"), Some(mac(last)));
+        }
+        fib.add_route(route("2001:db8::/32", Via::Gateway { interface: OTHER, gateway: ip("fe80::1") }));
+        fib.replace_route(route("0.0.0.0/0", Via::Gateway { interface: OTHER, gateway: ip("198.18.0.1") }));
+        let by = |last, port| NextHop::Ready { mac: mac(last), port: Some(port), mtu: None };
+        let hops = fib.next_hops();
+        assert_eq!(hops.resolve(ip("192.168.50.2"), None), by(2, UPLINK));
+        assert_eq!(hops.resolve(ip("198.18.0.1"), Some(mac(9))), by(9, wan), "the binding's MAC, on the route's link");
+        assert_eq!(hops.resolve(ip("8.8.8.8"), None), by(0xe1, wan));
+        assert_eq!(hops.resolve(ip("2001:db8::1"), None), by(0xa2, wan), "the station of the route's own link");
+        assert_eq!(hops.station(ip("fe80::1"), Some(UPLINK)), Some(mac(0xa1)));
+        assert_eq!(fib.interface_of(wan), Some(OTHER));
+
+        // The route moves back to the other link, then the link is gone.
+        fib.replace_route(gateway("0.0.0.0/0", "192.168.50.254"));
+        assert_eq!(fib.next_hops().resolve(ip("8.8.8.8"), None), by(0xfe, UPLINK));
+        fib.set_interfaces([(ETH1, UPLINK)]);
+        assert_eq!(fib.next_hops().resolve(ip("198.18.0.1"), None), NextHop::NoRoute);
+    }
+
+    #[test]
+    fn the_configuration_may_say_which_port_a_station_is_behind() {
+        let east = PortId(4);
+        let router = ("192.168.50.254", Station { mac: mac(0xfe), port: Some(east) });
+        let known = [(ip(router.0), router.1), (ip("192.168.60.2"), Station { mac: mac(2), port: Some(UPLINK) })];
+        let hops = Fib::new(known, Some(ip("192.168.50.254"))).next_hops();
+        let by = |last, port| NextHop::Ready { mac: mac(last), port: Some(port), mtu: None };
+        assert_eq!(hops.resolve(ip("192.168.60.2"), None), by(2, UPLINK));
+        assert_eq!(hops.resolve(ip("192.168.60.2"), Some(mac(9))), by(9, UPLINK));
+        assert_eq!(hops.resolve(ip("8.8.8.8"), None), by(0xfe, east));
     }
 
     #[test]
     fn a_default_route_for_ipv6_does_not_swallow_ipv4() {
         let mut fib = Fib::new([], None);
-        fib.set_interfaces([ETH1]);
+        fib.set_interfaces([(ETH1, UPLINK)]);
         fib.add_route(gateway("::/0", "fe80::1"));
         let hops = fib.next_hops();
-        assert_eq!(hops.resolve(ip("2001:db8::1"), None), NextHop::Unresolved { hop: ip("fe80::1") });
+        assert_eq!(hops.resolve(ip("2001:db8::1"), None), unresolved("fe80::1"));
         assert_eq!(hops.resolve(ip("255.255.255.254"), None), NextHop::NoRoute);
-        assert_eq!(hops.resolve(ip("::1:0:0:0"), None), NextHop::Unresolved { hop: ip("fe80::1") });
+        assert_eq!(hops.resolve(ip("::1:0:0:0"), None), unresolved("fe80::1"));
     }
 
     #[test]
     fn the_configuration_comes_before_the_kernel() {
         let mut fib = server();
-        fib.fixed.insert(ip("192.168.50.2"), mac(0x22));
+        fib.fixed.insert(ip("192.168.50.2"), station(0x22));
         fib.router = Some(ip("192.168.50.2"));
         let hops = fib.next_hops();
-        let fixed = NextHop::Ready { mac: mac(0x22), uplink: None, mtu: None };
+        let fixed = NextHop::Ready { mac: mac(0x22), port: Some(UPLINK), mtu: None };
         assert_eq!(hops.resolve(ip("192.168.50.2"), None), fixed);
         assert_eq!(hops.resolve(ip("8.8.8.8"), None), ready(0x22));
     }
 
     #[test]
     fn replay_knows_neighbours_then_the_router_then_nothing() {
-        let known = [(ip("192.168.50.2"), mac(2)), (ip("192.168.50.254"), mac(0xfe))];
+        let known = [(ip("192.168.50.2"), station(2)), (ip("192.168.50.254"), station(0xfe))];
         let hops = Fib::new(known, Some(ip("192.168.50.254"))).next_hops();
-        let ready = |last| NextHop::Ready { mac: mac(last), uplink: None, mtu: None };
+        let ready = |last| NextHop::Ready { mac: mac(last), port: None, mtu: None };
         assert_eq!(hops.resolve(ip("192.168.50.2"), None), ready(2));
         assert_eq!(hops.resolve(ip("192.168.50.3"), None), ready(0xfe));
         assert_eq!(Fib::new(known, None).next_hops().resolve(ip("192.168.50.3"), None), NextHop::NoRoute);
@@ -352,7 +407,7 @@ mod tests {
         #[test]
         fn ranges_agree_with_a_search_of_all_routes(prefixes in prop::collection::vec(any_prefix(), 0..12)) {
             let mut fib = Fib::new([], None);
-            fib.set_interfaces(0..100);
+            fib.set_interfaces((0..100).map(|on| (on, PortId(on as u16))));
             for (at, &prefix) in prefixes.iter().enumerate() {
                 fib.replace_route(Route { prefix, metric: 0, via: Via::Link { interface: at as u32 }, mtu: None });
             }
@@ -363,9 +418,10 @@ mod tests {
                 let dst = Ip::from_v6_octets(bits.to_be_bytes());
                 let longest = prefixes.iter().enumerate().filter(|(_, prefix)| prefix.contains(dst));
                 let longest = longest.max_by_key(|&(at, prefix)| (prefix.family_len(), at)).map(|(at, _)| at as u32);
-                let expected = longest.map_or(NextHop::NoRoute, |_| NextHop::Unresolved { hop: dst });
+                let port = longest.map(|at| PortId(at as u16));
+                let expected = longest.map_or(NextHop::NoRoute, |_| NextHop::Unresolved { hop: dst, port });
                 prop_assert_eq!(hops.resolve(dst, None), expected);
-                prop_assert_eq!(hops.interface_towards(dst), longest, "{}", dst);
+                prop_assert_eq!(hops.port_towards(dst), port, "{}", dst);
             }
         }
     }

@@ -5,4 +5,4 @@ mod fib;
 mod next_hops;
 
 pub use fib::{Fib, Route, Via};
-pub use next_hops::{NextHop, NextHops};
+pub use next_hops::{NextHop, NextHops, Station};

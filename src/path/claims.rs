@@ -1,4 +1,4 @@
-//! Which frames on an uplink are the engine's: the rules of the XDP program (`afxdp/program/uplink.bpf.c`), for replay,
+//! Which frames on an uplink or external port are the engine's: the rules of the XDP program (`afxdp/program/uplink.bpf.c`), for replay,
 //! where no kernel applies them. Like the program it reads addresses, ports and identifiers and verifies nothing: a
 //! malformed packet to an owned port is the engine's, which drops it for its own reason. `tests/claims_match.rs` holds
 //! the two against each other.
@@ -152,14 +152,13 @@ impl Rules<'_, '_> {
             return Some(self.external && names.is_public_ip(header.dst) && !self.is_server(header.dst));
         }
         if kind == reply {
-            return Some(self.uplink && self.is_server(header.dst) && self.expects_echo(u16::from_be_bytes([i0, i1])));
+            return Some(self.is_server(header.dst) && self.expects_echo(u16::from_be_bytes([i0, i1])));
         }
         let is_error = if header.src.is_v4() { matches!(kind, 3 | 4 | 11 | 12) } else { (1..=4).contains(&kind) };
         if !is_error {
             return Some(false);
         }
-        let is_here = self.uplink && self.is_server(header.dst);
-        if is_here || self.gateway && self.cx.names.is_public_ip(header.dst) {
+        if self.is_server(header.dst) || self.gateway && self.cx.names.is_public_ip(header.dst) {
             self.decide_error(header)
         } else {
             Some(self.uplink && self.gateway && self.is_about_call(header)?)
@@ -183,7 +182,7 @@ impl Rules<'_, '_> {
             return Some(self.is_ours(name) || self.is_public(name));
         }
         let is_request = a == embedded.echo_types().0;
-        Some(is_request && self.uplink && self.is_server(ip) && self.expects_echo(u16::from_be_bytes([i0, i1])))
+        Some(is_request && self.is_server(ip) && self.expects_echo(u16::from_be_bytes([i0, i1])))
     }
 
     /// What arrives for no address of ours is the engine's if it tells a client of its packet to a public name, which is a
@@ -222,7 +221,7 @@ impl Rules<'_, '_> {
             Proto::TCP | Proto::UDP => self.cx.around.owned.contains(port),
             _ => self.cx.names.inner(Wire(name)).is_some(),
         };
-        self.uplink && self.is_server(ip) && is_bound
+        self.is_server(ip) && is_bound
     }
 
     fn is_public(&self, name: Endpoint) -> bool {

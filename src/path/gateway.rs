@@ -33,6 +33,12 @@ fn is_for_public(cx: &Context<'_>, packet: &Packet) -> bool {
     }
 }
 
+/// True if a packet on a port towards clients is for one of our own ServerIPs: an answer, if anything, to what has left
+/// by that port.
+pub(super) fn is_for_wire(cx: &Context<'_>, packet: &Packet) -> bool {
+    cx.around.servers.contains(&packet.dst) && !is_for_public(cx, packet)
+}
+
 /// Decides what becomes of a packet from outside that is for a public name.
 #[inline(never)]
 pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packet) -> Result<Plan<'g>, Stop> {

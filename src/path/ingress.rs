@@ -4,6 +4,7 @@ use super::ahead::Ahead;
 use super::arrival::{self, Sender};
 use super::decision::{Flow, Kind, Plan, Stop};
 use super::destination::Bound;
+use super::gateway;
 use super::observe::{Found, Observer, Step};
 use super::verdict::Reason;
 use super::walk::{Walk, must_be_routable};
@@ -14,6 +15,35 @@ use crate::units::{Endpoint, NetworkId};
 /// Decides what becomes of a packet that came by the uplink.
 #[inline(always)]
 pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packet) -> Result<Plan<'g>, Stop> {
+    decide_by(walk, packet, true, |walk, lead, src, to| sender(walk, lead, src, to.network()))
+}
+
+/// Decides what becomes of a packet for a wire name that came by a port where no servers are. It bears neither a wire name
+/// nor an inside one, and answers a container's own connection: nobody outside calls services by such names.
+#[inline(never)]
+pub(super) fn decide_from_outside<'g, O: Observer>(
+    walk: &mut Walk<'_, 'g, O>,
+    packet: &Packet,
+) -> Result<Plan<'g>, Stop> {
+    decide_by(walk, packet, false, |walk, _, src, to| {
+        gateway::may_enter(walk, src, to.network())?;
+        if !to.is_block() {
+            return Err(Stop::Drop(Reason::NoBinding));
+        }
+        walk.step(Step::Outside { ip: src.ip });
+        Ok(None)
+    })
+}
+
+/// As the two above. `is_ahead`: the lookups of the packet's own names have been begun. `sender` says which binding the
+/// packet comes from.
+#[inline(always)]
+fn decide_by<'w, 'g, O: Observer>(
+    walk: &mut Walk<'w, 'g, O>,
+    packet: &Packet,
+    is_ahead: bool,
+    sender: impl FnOnce(&mut Walk<'w, 'g, O>, &Lead, Endpoint, &'g Binding) -> Result<Option<&'g Binding>, Stop>,
+) -> Result<Plan<'g>, Stop> {
     must_be_routable(packet)?;
     if packet.ttl <= 1 {
         return Err(Stop::Error { error: IcmpError::TimeExceeded, reason: Reason::TtlExpired });
@@ -23,8 +53,8 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
         return Err(Stop::Drop(Reason::IcmpUnrelated));
     }
     let names = &walk.cx.names;
-    let of_error = flow.is_error().then(|| Ahead::of_names(names, flow.dst, flow.src));
-    let ahead = of_error.as_ref().unwrap_or(walk.ahead);
+    let begun_now = (flow.is_error() || !is_ahead).then(|| Ahead::of_names(names, flow.dst, flow.src));
+    let ahead = begun_now.as_ref().unwrap_or(walk.ahead);
     let Some(at) = names.inner_from(&ahead.destination, Wire(flow.dst)) else {
         walk.step(Step::WireName { name: flow.dst, found: Found::Unknown });
         return Err(Stop::Drop(Reason::NoBinding));
@@ -35,7 +65,7 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
         return Err(Stop::Drop(Reason::NotLocal));
     }
     let to = Bound { at, wire_port: flow.dst.port, by_wire_name: false };
-    let from = Sender { binding: sender(walk, &ahead.source, flow.src, at.binding.network())?, name: flow.src };
+    let from = Sender { binding: sender(walk, &ahead.source, flow.src, at.binding)?, name: flow.src };
     arrival::deliver(walk, packet, &flow, &from, &to)
 }
 

@@ -60,7 +60,7 @@ fn tell_neighbour<O: Observer>(
 }
 
 /// Routers speak from link-local addresses (RFC 4861 section 6.1.2), and the way to anywhere else carries no more than
-/// the uplink does.
+/// the narrowest uplink does.
 fn tell_router<O: Observer>(
     walk: &mut Walk<'_, '_, O>,
     own: &Port,
@@ -72,8 +72,9 @@ fn tell_router<O: Observer>(
         return Verdict::Consume;
     }
     let from = router_of(walk, own, access);
-    let uplink = walk.cx.around.uplink.and_then(|uplink| walk.cx.around.port(uplink));
-    let mtu = uplink.map_or(own.mtu, |uplink| uplink.mtu.min(own.mtu));
+    let around = walk.cx.around;
+    let uplinks = around.uplinks.iter().filter_map(|&uplink| around.port(uplink));
+    let mtu = uplinks.map(|uplink| uplink.mtu).fold(own.mtu, u32::min);
     answered(walk.port, Answer::Router, frame::router_advertisement(frame, packet, from, own.mac, mtu))
 }
 

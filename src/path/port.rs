@@ -60,8 +60,11 @@ pub struct Surroundings {
     pub owned: PortRange,
     /// The next hops of what leaves under public names, one of them for each flow; empty: it goes by the routes.
     pub gateways: Vec<Ip>,
-    /// The port towards the underlay, if there is one.
-    pub uplink: Option<PortId>,
+    /// The ports towards the underlay, in the order of the configuration. Where neither routes nor configuration say
+    /// which of them, packets leave by the first.
+    pub uplinks: Vec<PortId>,
+    /// The one of them, if there are no others: no route has to be asked for it.
+    pub only_uplink: Option<PortId>,
     /// What is probed on this server.
     pub probed: Arc<Probed>,
 }

@@ -123,6 +123,10 @@ fn ip<O: Observer>(
             let decision = client_error::decide(walk, packet);
             conclude(walk, frame, packet, decision, verdict);
         }
+        Role::External if gateway::is_for_wire(walk.cx, packet) => {
+            let decision = ingress::decide_from_outside(walk, packet);
+            conclude(walk, frame, packet, decision, verdict);
+        }
         Role::Uplink { .. } | Role::External => {
             let decision = gateway::decide(walk, packet);
             conclude(walk, frame, packet, decision, verdict);
@@ -158,7 +162,8 @@ fn conclude<'g, O: Observer>(
     *verdict = reply::carry_out(walk, frame, packet, stop);
 }
 
-/// Sends a packet on its way by the port that it returns, if the next station's MAC is part of the mapping.
+/// Sends a packet on its way by the port that it returns, if the next station's MAC is part of the mapping and there is
+/// one way to it.
 #[inline(always)]
 fn send<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
@@ -168,7 +173,7 @@ fn send<'g, O: Observer>(
 ) -> Result<Option<PortId>, Stop> {
     let (id, mac) = match plan.to {
         To::Container(held) => (held.port(), held.mac()),
-        To::Server(server) => match (server.mac, walk.cx.around.uplink) {
+        To::Server(server) => match (server.mac, walk.cx.around.only_uplink) {
             (Some(mac), Some(uplink)) => {
                 walk.step(Step::NextHop { ip: server.ip, mac: Some(mac) });
                 (uplink, mac)
@@ -184,7 +189,7 @@ fn send<'g, O: Observer>(
     Ok(Some(id))
 }
 
-/// Sends a packet to the station that the routes and neighbours lead to.
+/// Sends a packet to the station that the routes and neighbours lead to, by the port that they lead by.
 #[inline(never)]
 fn by_route<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
@@ -197,21 +202,24 @@ fn by_route<'g, O: Observer>(
         To::Outside { by: Some(gateway) } => gateway,
         To::Outside { by: None } | To::Container(_) => plan.dst.ip,
     };
-    let uplink = walk.cx.around.uplink.ok_or(Stop::Drop(Reason::NoUplink))?;
-    let hop = walk.cx.hops.resolve(towards, None);
-    let (mac, route_mtu) = match hop {
-        NextHop::Ready { mac, mtu, .. } => (Some(mac), mtu),
-        NextHop::Unresolved { .. } | NextHop::NoRoute => (None, None),
+    let server_mac = if let To::Server(server) = plan.to { server.mac } else { None };
+    let around = walk.cx.around;
+    let hop = walk.cx.hops.resolve(towards, server_mac);
+    let (mac, by, route_mtu) = match hop {
+        NextHop::Ready { mac, port, mtu } => (Some(mac), port, mtu),
+        NextHop::Unresolved { port, .. } => (None, port, None),
+        NextHop::NoRoute => (None, None, None),
     };
     walk.step(Step::NextHop { ip: towards, mac });
-    let port = walk.cx.around.port(uplink).ok_or(Stop::Drop(Reason::NoPort))?;
+    let id = by.or_else(|| around.uplinks.first().copied()).ok_or(Stop::Drop(Reason::NoUplink))?;
+    let port = around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
     let mtu = route_mtu.map_or(port.mtu, |mtu| port.mtu.min(u32::from(mtu)));
     must_fit(packet, mtu)?;
     rewrite(walk, frame, packet, plan, mtu);
     frame::set_macs(frame, mac.unwrap_or(Mac::ZERO), port.mac);
     Ok(match hop {
-        NextHop::Ready { .. } => Verdict::Forward { port: uplink },
-        NextHop::Unresolved { hop } => Verdict::Hold { port: uplink, hop },
+        NextHop::Ready { .. } => Verdict::Forward { port: id },
+        NextHop::Unresolved { hop, .. } => Verdict::Hold { port: id, hop },
         NextHop::NoRoute => Verdict::Drop(Reason::NoRoute),
     })
 }

@@ -301,18 +301,27 @@ fn echo_claims_follow_requests() {
     let pool = block(&state, range(20736, 20991), WEB, at(0));
     let echo = remote(Proto::ICMP, "198.51.100.1", 0);
     let before = state.translate_out(&pool, 40_000, &echo, Signal::Datagram, at(100)).unwrap();
-    let path = std::env::temp_dir().join(format!("sixway-flow-echo-{}", std::process::id()));
-    let claims = Words::replace(&path, ECHO_CLAIM_WORDS).unwrap();
-    let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-    let program = Words::<std::sync::atomic::AtomicU32>::from_fd(&file, ECHO_CLAIM_WORDS).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    let until = |id: u16| program[2 * usize::from(id)].load(SeqCst);
-    assert!(state.attach_echo_claims(claims, at(110)));
+    let array = |port: &str| {
+        let path = std::env::temp_dir().join(format!("sixway-flow-echo-{port}-{}", std::process::id()));
+        let claims = Words::replace(&path, ECHO_CLAIM_WORDS).unwrap();
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let program = Words::<std::sync::atomic::AtomicU32>::from_fd(&file, ECHO_CLAIM_WORDS).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        (claims, program)
+    };
+    let [(claims, program), (others, other_program)] = ["uplink", "wan"].map(array);
+    let until = |id: u16| {
+        let until = program[2 * usize::from(id)].load(SeqCst);
+        assert_eq!(other_program[2 * usize::from(id)].load(SeqCst), until, "replies may come by either port");
+        until
+    };
+    assert!(!state.attach_echo_claims(vec![Words::memory(8).unwrap()], at(110)), "too small");
+    assert!(state.attach_echo_claims(vec![claims, others], at(110)));
     assert!(until(before) > 160, "what the state remembers is claimed at once");
     assert_eq!(until(20999), 0);
     state.touch(state.slot(server(), Proto::ICMP, 20999).unwrap(), Side::Outside, Signal::Datagram, at(200));
     assert!((260..=262).contains(&until(20999)));
-    assert!(!state.attach_echo_claims(Words::memory(ECHO_CLAIM_WORDS).unwrap(), at(110)), "once");
+    assert!(!state.attach_echo_claims(vec![Words::memory(ECHO_CLAIM_WORDS).unwrap()], at(110)), "once");
 }
 
 /// The whole owned range of the design, as blocks of 256, every port of it in use, in a few megabytes.

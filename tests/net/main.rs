@@ -33,4 +33,5 @@ mod replicas;
 mod resets;
 mod six;
 mod tenants;
+mod uplinks;
 mod wire;

@@ -15,9 +15,9 @@
 //!    fragment and destination options headers are skipped, 6 in all; passed if there are more, if one cannot be read,
 //!    or if a routing header has segments left. Any other header, AH too, is the protocol. A fragment header with
 //!    offset 0 and no more to come is skipped like the others (RFC 6946).
-//! 4. **Destination.** Ours if it is a ServerIP (on an uplink) or the IP of a public name. If not: neighbour
+//! 4. **Destination.** Ours if it is a ServerIP or the IP of a public name. If not: neighbour
 //!    solicitations (ICMPv6 type 135, not fragmented) whose target is a public IP with `neighbour`, on an external port,
-//!    are claimed; on an uplink ICMP errors as the embedded packet's destination says, see 10; all else is passed.
+//!    are claimed; ICMP errors as the embedded packet's destination says, see 10; all else is passed.
 //! 5. **Later fragments** (offset above 0) follow their first fragment, which has the same source, destination, id and,
 //!    in IPv4, protocol, and was seen less than 30 s ago. One without such a first is passed: the host's may come in any
 //!    order, and the engine keeps no fragments.
@@ -41,7 +41,6 @@
 //!      name;
 //!    - ICMP: claimed if it is an echo request from a ServerIP whose identifier's replies are claimed by 7.
 //!
-//!    A source counts as a ServerIP on uplinks only.
 //! 10. **Errors to clients**, by routers behind a gateway, about what had a public name as its destination: the embedded
 //!    packet, read as in 9, is TCP or UDP to an owned port of a ServerIP of others, or of a protocol without ports that
 //!    is published on one: claimed. Else passed. Only gateways are told of others' ServerIPs.
@@ -73,7 +72,8 @@ pub enum Kind {
         /// The NIC faces clients outside, too.
         external: bool,
     },
-    /// A gateway's port towards clients outside: what is for a public name.
+    /// A gateway's port towards clients outside: what is for a public name, and what is for a ServerIP, as answers to what
+    /// has left by it are.
     External,
     /// Towards a container: everything.
     Access,

@@ -19,8 +19,7 @@ use crate::units::QueueId;
 
 const UPLINK: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uplink.bpf.o"));
 const ACCESS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/access.bpf.o"));
-const ROLE_UPLINK: u32 = 1;
-const ROLE_EXTERNAL: u32 = 2;
+const ROLE_EXTERNAL: u32 = 1;
 
 /// What a program decided about a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -225,9 +224,8 @@ pub(super) fn pin_name(kind: Kind, frags: bool) -> String {
 fn set_role(kind: Kind, settings: Option<&mut Map>) -> Result<(), EbpfError> {
     let role = match kind {
         Kind::Access => return Ok(()),
-        Kind::Uplink { external: false } => ROLE_UPLINK,
-        Kind::Uplink { external: true } => ROLE_UPLINK | ROLE_EXTERNAL,
-        Kind::External => ROLE_EXTERNAL,
+        Kind::Uplink { external: false } => 0,
+        Kind::Uplink { external: true } | Kind::External => ROLE_EXTERNAL,
     };
     let mut settings: Array<_, u32> = settings.ok_or_else(|| absent("settings"))?.try_into()?;
     Ok(settings.set(0, role, 0)?)

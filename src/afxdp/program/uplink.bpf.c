@@ -51,8 +51,7 @@ struct fragment_decision {
 	__u32 claimed;
 };
 
-#define ROLE_UPLINK 1
-#define ROLE_EXTERNAL 2
+#define ROLE_EXTERNAL 1
 
 /* The role of the interface. Written by the loader. */
 struct {
@@ -183,14 +182,13 @@ static __always_inline bool read_embedded(const struct frame *frame, const struc
 }
 
 /* An error is the engine's if the packet that it is about was: the embedded source is one of our names. */
-static __always_inline enum decision decide_error(const struct frame *frame, const struct packet *error, __u32 role)
+static __always_inline enum decision decide_error(const struct frame *frame, const struct packet *error)
 {
 	struct packet embedded = {};
 	if (!read_embedded(frame, error, &embedded))
 		return UNREADABLE;
 
-	const struct port_range *ports =
-		role & ROLE_UPLINK ? bpf_map_lookup_elem(&servers, &embedded.src) : NULL;
+	const struct port_range *ports = bpf_map_lookup_elem(&servers, &embedded.src);
 	bool has_ports = embedded.proto == PROTO_TCP || embedded.proto == PROTO_UDP;
 	if (!has_ports && !is_icmp(&embedded)) {
 		if (ports && is_bound_portless(&embedded.src, embedded.proto))
@@ -242,7 +240,7 @@ static __always_inline enum decision decide_icmp(const struct frame *frame, cons
 		return role & ROLE_EXTERNAL && public_ip && *public_ip & PUBLIC_ECHO ? CLAIMED : HOST;
 	if (type == (packet->v6 ? ICMPV6_ECHO_REPLY : ICMP_ECHO_REPLY))
 		return ports && echo_is_ours(bpf_ntohs(icmp[2])) ? CLAIMED : HOST;
-	return is_error(packet, type) ? decide_error(frame, packet, role) : HOST;
+	return is_error(packet, type) ? decide_error(frame, packet) : HOST;
 }
 
 /* Decides about a packet that shows its L4 header. */
@@ -369,13 +367,16 @@ static __always_inline int filter(struct xdp_md *ctx)
 	if (!readable)
 		return pass(PASSED_UNREADABLE);
 
-	const struct port_range *ports =
-		role & ROLE_UPLINK ? bpf_map_lookup_elem(&servers, &packet.dst) : NULL;
+	const struct port_range *ports = bpf_map_lookup_elem(&servers, &packet.dst);
 	const __u32 *public_ip = bpf_map_lookup_elem(&public_ips, &packet.dst);
-	if (!ports && !public_ip) {
-		if (role & ROLE_EXTERNAL && solicits_public(&frame, &packet))
-			return hand_over(ctx);
-		return role & ROLE_UPLINK && tells_client(&frame, &packet) ? hand_over(ctx) : pass(PASSED_NOT_OURS);
+	if (!ports) {
+		/* Two tests: as one, of both pointers, the verifier refuses it. */
+		asm volatile("" ::: "memory");
+		if (!public_ip) {
+			if (role & ROLE_EXTERNAL && solicits_public(&frame, &packet))
+				return hand_over(ctx);
+			return tells_client(&frame, &packet) ? hand_over(ctx) : pass(PASSED_NOT_OURS);
+		}
 	}
 	if (packet.fragment == LATER)
 		return follow_first(ctx, &packet);

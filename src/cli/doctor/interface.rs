@@ -12,9 +12,9 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
         Ok(links) => links,
         Err(error) => return vec![Finding::fail("interfaces", format!("netlink: {error}"), "run as root")],
     };
-    let uplink = config.ports.iter().find(|port| matches!(port.role, Role::Uplink { .. }));
+    let uplinks = || config.ports.iter().filter(|port| matches!(port.role, Role::Uplink { .. }));
     let of = |port: &Port| links.iter().find(|link| Some(&link.name) == port.interface.as_ref());
-    let uplink_mtu = uplink.and_then(of).map(|link| link.mtu);
+    let uplink_mtu = uplinks().filter_map(of).map(|link| link.mtu).min();
     let mut findings = Vec::new();
     for port in &config.ports {
         let subject = format!("port {}", port.name);
@@ -34,7 +34,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
             }
         }
     }
-    if uplink.is_none() {
+    if uplinks().next().is_none() {
         let advice = "give one port `role = \"uplink\"`";
         findings.push(Finding::warn("uplink", "there is none: only containers of this server meet", advice));
     }

@@ -188,16 +188,17 @@ fn attach(prepared: &Preparation, tables: &Tables) -> Result<Host, BootError> {
     Ok(ports)
 }
 
-/// Lets workers claim echo replies on the uplinks.
+/// Lets workers claim echo replies on all ports that lead out.
 pub(super) fn share_echo_claims(around: &Surroundings, ports: &mut Host, tables: &Tables) -> Result<(), BootError> {
+    let mut all = Vec::new();
     for (&id, on_host) in ports {
         let Some(port) = around.port(id) else { continue };
-        if let (Role::Uplink { .. }, Some(claims)) = (&port.role, on_host.program.claims()) {
+        if let (Role::Uplink { .. } | Role::External, Some(claims)) = (&port.role, on_host.program.claims()) {
             let echo = Words::from_fd(claims.echo(), ECHO_CLAIM_WORDS);
-            let echo = echo.map_err(|err| BootError::Program(port.name.clone(), err))?;
-            tables.state.attach_echo_claims(echo, state_file::now());
+            all.push(echo.map_err(|err| BootError::Program(port.name.clone(), err))?);
         }
     }
+    tables.state.attach_echo_claims(all, state_file::now());
     Ok(())
 }
 

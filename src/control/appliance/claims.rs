@@ -52,14 +52,17 @@ impl Wanted {
         claims.narrow(&self.of(role, arp))
     }
 
-    /// The claims of a port: by ServerIP on uplinks, and by public name where clients outside arrive. On a gateway's uplink
-    /// routers speak of both.
+    /// The claims of a port that leads out: by ServerIP, and on gateways by public name, as routers speak of both. Of other
+    /// servers they speak where those are.
     fn of(&self, role: &Role, arp: bool) -> Claims {
         let mut claims = match role {
-            Role::Uplink { .. } => self.servers.clone(),
-            Role::External => Claims::default(),
+            Role::Uplink { .. } | Role::External => self.servers.clone(),
             Role::Access(_) => return Claims::default(),
         };
+        if matches!(role, Role::External) {
+            claims.far_servers.clear();
+            claims.portless.retain(|(ip, _)| claims.servers.contains_key(ip));
+        }
         for &(name, echo) in &self.publics {
             claims.publics.insert(name);
             claims.public_ips.insert(name.ip, PublicIp { echo, neighbour: arp });
@@ -117,15 +120,17 @@ impl Names {
     pub fn at_port(&self, role: &Role, arp: bool, around: &Surroundings) -> Claims {
         let mut claims = Claims::default();
         let is_gateway = around.is_gateway();
-        if matches!(role, Role::Uplink { .. }) {
-            let claimed = |name: &&Endpoint| is_gateway || around.servers.contains(&name.ip);
-            claims.portless = self.portless.iter().filter(claimed).map(|name| (name.ip, name.proto)).collect();
+        if matches!(role, Role::Access(_)) {
+            return claims;
         }
-        if matches!(role, Role::Uplink { .. }) && is_gateway {
+        let knows_others = is_gateway && matches!(role, Role::Uplink { .. });
+        let claimed = |name: &&Endpoint| knows_others || around.servers.contains(&name.ip);
+        claims.portless = self.portless.iter().filter(claimed).map(|name| (name.ip, name.proto)).collect();
+        if knows_others {
             let others = self.servers.iter().filter(|ip| !around.servers.contains(ip));
             claims.far_servers = others.map(|&ip| (ip, around.owned)).collect();
         }
-        if is_gateway && !matches!(role, Role::Access(_)) {
+        if is_gateway {
             claims.publics = self.publics.iter().copied().collect();
             let what = |ip| PublicIp { echo: !around.servers.contains(&ip), neighbour: arp };
             claims.public_ips = self.public_ips.iter().map(|&ip| (ip, what(ip))).collect();

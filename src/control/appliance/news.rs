@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::control::assemble::fixed_hops;
-use crate::control::config::{self, Config};
+use crate::control::config::Config;
 use crate::control::kernel::{Change, Questions, watch};
 use crate::neighbour::NextHops;
+use crate::units::PortId;
 
 /// News that come as long as the runtime runs.
 pub(super) struct News {
@@ -20,13 +21,12 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Begins to follow links, and routes over the configured uplinks.
+    /// Begins to follow links, and routes over the configured uplinks and external ports.
     pub fn follow(runtime: &Runtime, config: &Config, questions: Questions) -> News {
         let (report, changes) = mpsc::unbounded_channel();
-        let uplinks = config.ports.iter().filter(|port| matches!(port.role, config::Role::Uplink { .. }));
-        let uplinks: Vec<String> = uplinks.filter_map(|port| port.interface.clone()).collect();
+        let ways: Vec<(String, PortId)> = ways(config).collect();
         let fib = fixed_hops(config);
-        let watching = runtime.spawn(watch(fib, uplinks, questions, move |change| {
+        let watching = runtime.spawn(watch(fib, ways, questions, move |change| {
             // Nobody listens any more: the server is ending.
             let _ = report.send(change);
         }));
@@ -54,4 +54,10 @@ impl News {
         }
         self.watching.await.map_err(io::Error::other)?
     }
+}
+
+/// The interfaces that routes out of this server may name, and the ports that they mean.
+fn ways(config: &Config) -> impl Iterator<Item = (String, PortId)> {
+    let ports = (0..).map(PortId).zip(&config.ports).filter(|(_, port)| port.role.leads_out());
+    ports.filter_map(|(id, port)| Some((port.interface.clone()?, id)))
 }

@@ -88,7 +88,7 @@ pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
     let (resolver, questions) = Resolver::new();
     // With somebody who may have kept it, packet memory is made only when it is known that nobody has.
     let with_memory = socket.is_some() && holder.is_none() && !ServiceManager::has_passed_any();
-    let resolve: Resolve = Arc::new(move |hop| resolver.resolve(hop));
+    let resolve: Resolve = Arc::new(move |port, hop| resolver.resolve(port, hop));
     let prepared = Preparation::new(config, with_memory, Arc::clone(&resolve), stages).map_err(RunError::Boot)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;
     let mut news = News::follow(&runtime, &prepared.config, questions);

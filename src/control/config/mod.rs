@@ -19,7 +19,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::control::health::Check;
 use crate::naming::{Network, NetworkError, Networks, PairRule};
-use crate::units::{Ip, Mac};
+use crate::units::{Ip, Mac, PortId};
 use mistake::Mistakes;
 use reader::Section;
 
@@ -87,6 +87,13 @@ impl Config {
         self.networks.iter().find(|network| network.name == name)
     }
 
+    /// The id of the port called `name`.
+    #[must_use]
+    pub fn port_id(&self, name: &str) -> Option<PortId> {
+        let at = self.ports.iter().position(|port| port.name == name)?;
+        u16::try_from(at).ok().map(PortId)
+    }
+
     /// The port called `name`.
     #[must_use]
     pub fn port(&self, name: &str) -> Option<&Port> {
@@ -110,7 +117,7 @@ fn read(file: &Path, root: &DeTable<'_>, mistakes: &mut Mistakes<'_>) -> Option<
     let checks = tables(&mut sections, "health", "[[health]]", health::read);
     network::check(&networks, sections.mistakes);
     port::check(&ports, &networks, sections.mistakes);
-    neighbour::check(&neighbours, &policies, &networks, sections.mistakes);
+    neighbour::check(&neighbours, &policies, &networks, &ports, sections.mistakes);
     health::check(&checks, &networks, sections.mistakes);
     sections.finish();
     Some(Config {

@@ -7,19 +7,23 @@ use crate::units::{Ip, Mac};
 
 use super::mistake::Mistakes;
 use super::network::{self, check_known};
+use super::port;
 use super::reader::Section;
 use super::{check_mac, check_station};
 
-/// One `[[neighbour]]`: a station on the underlay whose MAC is given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// One `[[neighbour]]`: a station on the underlay, or outside, whose MAC is given.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Neighbour {
     pub ip: Ip,
     pub mac: Mac,
+    /// The uplink or external port that it is behind; `None`: the one that the kernel's routes lead to it by.
+    pub port: Option<String>,
 }
 
 pub(super) struct NeighbourDraft {
     ip: Option<Spanned<Ip>>,
     mac: Option<Spanned<Mac>>,
+    port: Option<Spanned<String>>,
 }
 
 pub(super) struct PolicyDraft {
@@ -30,7 +34,8 @@ pub(super) struct PolicyDraft {
 
 impl NeighbourDraft {
     pub(super) fn finish(self) -> Option<Neighbour> {
-        Some(Neighbour { ip: self.ip?.into_inner(), mac: self.mac?.into_inner() })
+        let port = self.port.map(Spanned::into_inner);
+        Some(Neighbour { ip: self.ip?.into_inner(), mac: self.mac?.into_inner(), port })
     }
 }
 
@@ -49,7 +54,7 @@ pub(super) fn read_neighbour(section: &mut Section<'_, '_, '_>) -> NeighbourDraf
     if let Some(mac) = &mac {
         check_mac(mac, "mac", section.mistakes);
     }
-    NeighbourDraft { ip, mac }
+    NeighbourDraft { ip, mac, port: section.text("port") }
 }
 
 pub(super) fn read_policy(section: &mut Section<'_, '_, '_>) -> PolicyDraft {
@@ -65,9 +70,11 @@ pub(super) fn check(
     neighbours: &[NeighbourDraft],
     policies: &[PolicyDraft],
     networks: &[network::Draft],
+    ports: &[port::Draft],
     mistakes: &mut Mistakes<'_>,
 ) {
     for (i, neighbour) in neighbours.iter().enumerate() {
+        check_port(neighbour, ports, mistakes);
         let Some(ip) = &neighbour.ip else { continue };
         if let Some(other) = neighbours[..i].iter().filter_map(|other| other.ip.as_ref()).find(|other| *other == ip) {
             let line = mistakes.line_of(&other.span());
@@ -86,5 +93,31 @@ pub(super) fn check(
             let message = format!("the pair {} -> {} has a rule on line {line} already", from.get_ref(), to.get_ref());
             mistakes.add(&from.span(), message);
         }
+    }
+}
+
+/// Notes a station whose port is none that leads out, or that nothing tells the port of.
+fn check_port(neighbour: &NeighbourDraft, ports: &[port::Draft], mistakes: &mut Mistakes<'_>) {
+    let is_out = |port: &&port::Draft| port.role.as_ref().is_some_and(|role| *role.get_ref() != port::Kind::Access);
+    let out = || ports.iter().filter(is_out);
+    match (&neighbour.port, &neighbour.ip) {
+        (Some(port), _) => {
+            if !out().any(|other| other.name.as_ref() == Some(port)) {
+                let message = format!("there is no uplink or external port `{}`", port.get_ref());
+                mistakes.add(&port.span(), message);
+            }
+        }
+        (None, Some(ip)) if out().filter(|port| port.is_uplink()).count() > 1 => {
+            if let Some(bare) = out().find(|port| port.interface.is_none()) {
+                let name = bare.name.as_ref().map_or("", |name| name.get_ref());
+                let message = format!(
+                    "behind which uplink is {}? Port `{name}` has no interface whose routes would tell: add `port = \"{name}\"`, or \
+                     another",
+                    ip.get_ref()
+                );
+                mistakes.add(&ip.span(), message);
+            }
+        }
+        (None, _) => {}
     }
 }

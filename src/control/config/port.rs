@@ -34,10 +34,18 @@ pub enum Role {
     External { arp: bool },
 }
 
+impl Role {
+    /// True for ports that lead out of the server: routes say which of them a packet leaves by.
+    #[must_use]
+    pub fn leads_out(&self) -> bool {
+        !matches!(self, Role::Access { .. })
+    }
+}
+
 /// A port as far as it could be read.
 pub(super) struct Draft {
-    name: Option<Spanned<String>>,
-    interface: Option<Spanned<String>>,
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) interface: Option<Spanned<String>>,
     pub(super) role: Option<Spanned<Kind>>,
     network: Option<Spanned<String>>,
     mac: Option<Spanned<Mac>>,
@@ -61,6 +69,10 @@ const MAX_INTERFACE: usize = 15;
 const MIN_MTU: u32 = 576;
 
 impl Draft {
+    pub(super) fn is_uplink(&self) -> bool {
+        self.role.as_ref().is_some_and(|role| *role.get_ref() == Kind::Uplink)
+    }
+
     pub(super) fn finish(self) -> Option<Port> {
         let role = match self.role?.into_inner() {
             Kind::Uplink => Role::Uplink { external: self.external, arp: self.arp },
@@ -165,13 +177,6 @@ pub(super) fn check(ports: &[Draft], networks: &[network::Draft], mistakes: &mut
             check_known(network, networks, mistakes);
         }
         check_pinned(port, earlier, mistakes);
-    }
-    let mut uplinks = ports.iter().filter_map(|port| port.role.as_ref()).filter(|role| *role.get_ref() == Kind::Uplink);
-    if let Some(first) = uplinks.next() {
-        let line = mistakes.line_of(&first.span());
-        for second in uplinks {
-            mistakes.add(&second.span(), format!("a server has one uplink, and it is on line {line}"));
-        }
     }
 }
 

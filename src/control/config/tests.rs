@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use crate::control::health::{Kind, Thresholds};
 use crate::naming::{Action, Midstream};
-use crate::units::Proto;
+use crate::units::{PortId, Proto};
 
 use super::*;
 
@@ -204,10 +204,6 @@ fn what_is_said_twice_is_said_with_its_first_place() {
     };
     assert_eq!(twice("[[network]]\nname = \"blue\"\n"), ["49:8: network `blue` is already on line 17"]);
     assert_eq!(
-        twice("[[port]]\nname = \"up2\"\ninterface = \"eth2\"\nrole = \"uplink\"\n"),
-        ["51:8: a server has one uplink, and it is on line 29"]
-    );
-    assert_eq!(
         twice(
             "[[port]]\nname = \"web2\"\ninterface = \"veth2\"\nrole = \"access\"\nnetwork = \"blue\"\nmac = \"02:42:0a:01:00:02\"\n"
         ),
@@ -220,6 +216,32 @@ fn what_is_said_twice_is_said_with_its_first_place() {
     assert_eq!(
         twice("[[policy]]\nfrom = \"blue\"\nto = \"blue\"\naction = \"allow\"\n"),
         ["49:8: the pair blue -> blue has a rule on line 45 already"]
+    );
+}
+
+#[test]
+fn several_uplinks_tell_which_stations_are_behind_which() {
+    let with = |section: &str| parse(&format!("{DESIGN}{section}"));
+    let second = "[[port]]\nname = \"west\"\ninterface = \"eth2\"\nrole = \"uplink\"\n";
+    let config = with(second).unwrap();
+    assert_eq!((config.port_id("west"), config.port_id("north")), (Some(PortId(2)), None));
+    assert_eq!(config.neighbours[0].port, None, "the kernel's routes say");
+    let neighbour = "[[neighbour]]\nip = \"192.168.60.2\"\nmac = \"02:00:00:00:00:62\"\n";
+    let config = with(&format!("{second}{neighbour}port = \"west\"\n")).unwrap();
+    assert_eq!(config.neighbours[1].port.as_deref(), Some("west"));
+
+    let mistake =
+        |section: &str| with(section).unwrap_err()[0].strip_prefix("/etc/sixway/host.toml:").unwrap().to_owned();
+    for port in ["web1", "north"] {
+        let found = mistake(&format!("{neighbour}port = \"{port}\"\n"));
+        assert_eq!(found, format!("51:8: there is no uplink or external port `{port}`"));
+    }
+    // Nobody can be asked in replay.
+    let bare = second.replace("interface = \"eth2\"", "address = \"02:00:00:00:00:61\"");
+    assert_eq!(
+        mistake(&bare),
+        "41:6: behind which uplink is 192.168.50.254? Port `west` has no interface whose routes would tell: add `port = \
+         \"west\"`, or another"
     );
 }
 

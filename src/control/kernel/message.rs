@@ -5,7 +5,7 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHopFlags, RouteType, RouteVia,
 };
 
 use crate::neighbour::{Route, Via};
@@ -28,8 +28,8 @@ pub(super) fn route(message: &RouteMessage) -> Option<Route> {
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::Metrics(metrics) => mtu = metrics.iter().find_map(route_mtu),
             RouteAttribute::MultiPath(paths) => {
-                // The first path stands for all: packets of one connection must not change theirs.
-                let first = paths.first()?;
+                // The first path that works stands for all: packets of one connection must not change theirs.
+                let first = paths.iter().find(|path| !path.flags.contains(RouteNextHopFlags::Dead))?;
                 interface = Some(first.interface_index);
                 gateway = first.attributes.iter().find_map(via).or(gateway);
             }
@@ -146,10 +146,14 @@ mod tests {
         let mut path = RouteNextHop::default();
         path.interface_index = 9;
         path.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet([192, 168, 50, 1].into())));
+        let (mut dead, mut last) = (path.clone(), path.clone());
+        (dead.interface_index, dead.flags, last.interface_index) = (8, RouteNextHopFlags::Dead, 7);
         let mut several = v4().build();
-        several.attributes.push(RouteAttribute::MultiPath(vec![path]));
+        several.attributes.push(RouteAttribute::MultiPath(vec![dead.clone(), path, last]));
         let via = Via::Gateway { interface: 9, gateway: "192.168.50.1".parse().unwrap() };
-        assert_eq!(route(&several).map(|route| route.via), Some(via));
+        assert_eq!(route(&several).map(|route| route.via), Some(via), "the first that works");
+        several.attributes = vec![RouteAttribute::MultiPath(vec![dead])];
+        assert_eq!(route(&several), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::mpsc;
 
 use crate::neighbour::{Fib, NextHops};
-use crate::units::Ip;
+use crate::units::{Ip, PortId};
 
 use super::dump::dump;
 use super::link::Link;
@@ -32,11 +32,11 @@ pub enum Change {
 
 /// Asks for the MACs of stations. Clones ask the same watcher.
 #[derive(Clone, Debug)]
-pub struct Resolver(mpsc::Sender<Ip>);
+pub struct Resolver(mpsc::Sender<(PortId, Ip)>);
 
 /// The questions that [`watch`] sends on to the kernel.
 #[derive(Debug)]
-pub struct Questions(mpsc::Receiver<Ip>);
+pub struct Questions(mpsc::Receiver<(PortId, Ip)>);
 
 /// How many questions may wait. More than that are dropped: packets go on arriving, and ask again.
 const MAX_QUESTIONS: usize = 256;
@@ -52,21 +52,22 @@ impl Resolver {
         (Resolver(sender), Questions(receiver))
     }
 
-    /// Has the kernel resolve `hop`. Never blocks. False if too many questions wait, or nobody watches.
-    pub fn resolve(&self, hop: Ip) -> bool {
-        self.0.try_send(hop).is_ok()
+    /// Has the kernel resolve `hop`, a station behind `port`. Never blocks. False if too many questions wait, or nobody watches.
+    pub fn resolve(&self, port: PortId, hop: Ip) -> bool {
+        self.0.try_send((port, hop)).is_ok()
     }
 }
 
 /// Follows the kernel for as long as the future is polled, on a current-thread runtime. `fib` holds what the
-/// configuration says; `uplinks` are the interfaces that packets may leave by. Links are watched all, for ports come and go.
+/// configuration says; `ways` are the interfaces whose routes and neighbours count, each with the port that packets leave by
+/// then. Links are watched all, for ports come and go.
 /// Reports first what there is, then every change; of next hops only the state after a burst of changes.
 ///
 /// # Errors
 /// Netlink's; a lost message is none, for then everything is dumped again.
 pub async fn watch(
     fib: Fib,
-    uplinks: impl IntoIterator<Item = String>,
+    ways: impl IntoIterator<Item = (String, PortId)>,
     mut questions: Questions,
     report: impl FnMut(Change),
 ) -> io::Result<()> {
@@ -84,7 +85,7 @@ pub async fn watch(
     let (mut requests, handle, _) = rtnetlink::new_connection()?;
     requests.set_forward_done(true);
     tokio::spawn(requests);
-    let mut watcher = Watcher { handle, fib, uplinks: uplinks.into_iter().collect(), links: BTreeMap::new(), report };
+    let mut watcher = Watcher { handle, fib, ways: ways.into_iter().collect(), links: BTreeMap::new(), report };
     let mut refresh = tokio::time::interval(REFRESH);
     let mut stale = Stale::ALL;
     loop {
@@ -100,7 +101,7 @@ pub async fn watch(
                     stale.add(watcher.take(message));
                 }
             }
-            Some(hop) = questions.0.recv() => watcher.ask(hop),
+            Some((port, hop)) = questions.0.recv() => watcher.ask(port, hop),
             _ = refresh.tick() => watcher.refresh(),
         }
     }
@@ -133,7 +134,7 @@ impl Stale {
 struct Watcher<R> {
     handle: Handle,
     fib: Fib,
-    uplinks: BTreeSet<String>,
+    ways: BTreeMap<String, PortId>,
     /// All links by index, as last reported.
     links: BTreeMap<u32, Link>,
     report: R,
@@ -183,9 +184,8 @@ impl<R: FnMut(Change)> Watcher<R> {
     }
 
     fn publish(&mut self) {
-        let uplinks: Vec<u32> =
-            self.links.values().filter(|link| self.is_uplink(link)).map(|link| link.index).collect();
-        self.fib.set_interfaces(uplinks);
+        let way = |link: &Link| Some((link.index, *self.ways.get(&link.name)?));
+        self.fib.set_interfaces(self.links.values().filter_map(way));
         (self.report)(Change::NextHops(self.fib.next_hops()));
     }
 
@@ -250,26 +250,26 @@ impl<R: FnMut(Change)> Watcher<R> {
         if before.as_ref() == Some(&link) {
             return Stale::NOTHING;
         }
-        let is_uplink = [Some(&link), before.as_ref()].into_iter().flatten().any(|link| self.is_uplink(link));
+        let is_way = [Some(&link), before.as_ref()].into_iter().flatten().any(|link| self.is_way(link));
         (self.report)(Change::Link(link));
         // A link that goes down loses its IPv4 routes, without a word of them (fib_sync_down_dev).
-        if is_uplink { Stale::ROUTES } else { Stale::NOTHING }
+        if is_way { Stale::ROUTES } else { Stale::NOTHING }
     }
 
-    fn is_uplink(&self, link: &Link) -> bool {
-        self.uplinks.contains(&link.name)
+    fn is_way(&self, link: &Link) -> bool {
+        self.ways.contains_key(&link.name)
     }
 
     fn take_link_gone(&mut self, index: u32) -> Stale {
         let Some(link) = self.links.remove(&index) else { return Stale::NOTHING };
-        let stale = if self.is_uplink(&link) { Stale::ROUTES } else { Stale::NOTHING };
+        let stale = if self.is_way(&link) { Stale::ROUTES } else { Stale::NOTHING };
         (self.report)(Change::LinkGone { name: link.name, index });
         stale
     }
 
-    /// Has the kernel resolve `hop`, or verify it if it is resolved.
-    fn ask(&mut self, hop: Ip) {
-        if let Some(interface) = self.fib.interface_towards(hop) {
+    /// Has the kernel resolve `hop` behind `port`, or verify it if it is resolved.
+    fn ask(&mut self, port: PortId, hop: Ip) {
+        if let Some(interface) = self.fib.interface_of(port) {
             self.ask_on(interface, hop);
         }
     }
@@ -282,8 +282,8 @@ impl<R: FnMut(Change)> Watcher<R> {
     }
 
     fn refresh(&mut self) {
-        let is_uplink = |index: &u32| self.links.get(index).is_some_and(|link| self.is_uplink(link));
-        let stations: Vec<(u32, Ip)> = self.fib.stations().filter(|(interface, _)| is_uplink(interface)).collect();
+        let is_way = |index: &u32| self.links.get(index).is_some_and(|link| self.is_way(link));
+        let stations: Vec<(u32, Ip)> = self.fib.stations().filter(|(interface, _)| is_way(interface)).collect();
         for (interface, ip) in stations {
             self.ask_on(interface, ip);
         }

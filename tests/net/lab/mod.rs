@@ -21,6 +21,7 @@ pub mod programs;
 pub mod raw;
 pub mod stack;
 pub mod traffic;
+pub mod underlay;
 pub mod vitals;
 pub mod way;
 
@@ -109,6 +110,8 @@ pub struct Lab {
     members: Vec<Member>,
     engines: BTreeMap<u8, Engine>,
     gateways: Vec<u8>,
+    /// By server: a text of its configuration, and what stands there instead.
+    amendments: Vec<(u8, String, String)>,
     before: File,
     _turn: MutexGuard<'static, ()>,
 }
@@ -138,6 +141,7 @@ impl Lab {
             members: Vec::new(),
             engines: BTreeMap::new(),
             gateways: Vec::new(),
+            amendments: Vec::new(),
             before,
             _turn: turn,
         };
@@ -217,6 +221,11 @@ impl Lab {
         }
     }
 
+    /// Has something else stand in a server's configuration from its next start on.
+    pub fn amend_config(&mut self, server: u8, text: &str, instead: &str) {
+        self.amendments.push((server, text.to_owned(), instead.to_owned()));
+    }
+
     pub fn mapping(&self) -> &str {
         &self.mapping
     }
@@ -273,6 +282,10 @@ impl Lab {
         let mut text = config::text(server, &dir, &self.networks, self.pinned, self.workers, members);
         if self.is_gateway(server) {
             text += gateway::EXTERNAL_PORT;
+        }
+        for (_, old, new) in self.amendments.iter().filter(|(of, ..)| *of == server) {
+            assert!(text.contains(old), "{old} is not in {text}");
+            text = text.replace(old, new);
         }
         fs::write(dir.join("sixway.toml"), text).expect("the configuration");
     }

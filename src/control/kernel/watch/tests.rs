@@ -23,6 +23,10 @@ fn ip(arguments: &str) {
     assert!(Command::new("ip").args(arguments.split(' ')).status().unwrap().success(), "ip {arguments}");
 }
 
+/// The ports on `eth1` and `eth2`.
+const UPLINK: PortId = PortId(1);
+const WAN: PortId = PortId(2);
+
 /// A machine at the far end of `eth1`: a network namespace that lives as long as a process in it.
 struct Peer(Child);
 
@@ -50,7 +54,7 @@ impl Drop for Peer {
     }
 }
 
-/// The changes that a watcher of `eth1` reports.
+/// The changes that a watcher of `eth1` and `eth2` reports.
 struct Watched {
     resolver: Resolver,
     changes: mpsc::UnboundedReceiver<Change>,
@@ -61,7 +65,7 @@ impl Watched {
         let (resolver, questions) = Resolver::new();
         let (sender, changes) = mpsc::unbounded_channel();
         let report = move |change| drop(sender.send(change));
-        tokio::spawn(watch(Fib::default(), ["eth1".to_owned()], questions, report));
+        tokio::spawn(watch(Fib::default(), [("eth1".to_owned(), UPLINK), ("eth2".to_owned(), WAN)], questions, report));
         Watched { resolver, changes }
     }
 
@@ -117,12 +121,13 @@ fn next_hops_follow_the_kernel() {
         // The link comes up, and with it the route to its neighbours.
         ip("link set eth1 up");
         let hop = "192.168.50.254".parse().unwrap();
-        watched.until_next_hop("192.168.50.254", |found| found == NextHop::Unresolved { hop }).await;
+        let unresolved = NextHop::Unresolved { hop, port: Some(UPLINK) };
+        watched.until_next_hop("192.168.50.254", |found| found == unresolved).await;
 
         // A default route leads to a router that nobody has asked for yet. Asked for, it answers.
         ip("route add default via 192.168.50.254");
-        watched.until_next_hop("8.8.8.8", |found| found == NextHop::Unresolved { hop }).await;
-        assert!(watched.resolver.resolve(hop));
+        watched.until_next_hop("8.8.8.8", |found| found == unresolved).await;
+        assert!(watched.resolver.resolve(UPLINK, hop));
         watched.until_next_hop("8.8.8.8", with_mac([2, 0, 0, 0, 0, 0xfe])).await;
 
         // The router is replaced by another machine.
@@ -132,6 +137,29 @@ fn next_hops_follow_the_kernel() {
         // The address goes, and the kernel takes the routes with it without a word.
         ip("addr del 192.168.50.1/24 dev eth1");
         watched.until_next_hop("8.8.8.8", |hop| hop == NextHop::NoRoute).await;
+
+        // A second link takes the default route over, and gives it back.
+        ip("addr add 192.168.50.1/24 dev eth1");
+        ip("route add default via 192.168.50.254");
+        let by = |port| move |hop| matches!(hop, NextHop::Unresolved { port: Some(at), .. } | NextHop::Ready { port: Some(at), .. } if at == port);
+        watched.until_next_hop("8.8.8.8", by(UPLINK)).await;
+        ip("link add eth2 type veth peer name farther");
+        ip("link set farther up");
+        ip("link set eth2 up");
+        ip("addr add 198.18.0.2/24 dev eth2");
+        ip("route replace default via 198.18.0.1");
+        watched.until_next_hop("8.8.8.8", by(WAN)).await;
+        watched.until_next_hop("192.168.50.254", by(UPLINK)).await;
+        ip("route add default via 192.168.50.254 metric 9");
+        ip("link set eth2 down");
+        watched.until_next_hop("8.8.8.8", by(UPLINK)).await;
+
+        // Of several paths the first that works.
+        ip("link set eth2 up");
+        ip("route replace default metric 9 nexthop via 198.18.0.1 dev eth2 nexthop via 192.168.50.254 dev eth1");
+        watched.until_next_hop("8.8.8.8", by(WAN)).await;
+        ip("link set eth2 down");
+        watched.until_next_hop("8.8.8.8", by(UPLINK)).await;
 
         ip("link del eth1");
         let gone = |change| matches!(change, Change::LinkGone { name, .. } if name == "eth1").then_some(());
