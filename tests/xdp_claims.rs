@@ -375,9 +375,10 @@ fn errors_to_clients_are_claimed_by_the_embedded_destination() {
         ("v6, too big", error(2, &call(17, PEER6, OWNED)).frame(), CLAIMED),
         ("v6, a port of the server's own", error(1, &call(6, PEER6, 22)).frame(), PASSED),
     ];
-    check(UPLINK, &cases);
-    check(Kind::Uplink { external: true }, &cases);
-    check(Kind::External, &cases.map(|(name, frame, _)| (name, frame, PASSED)));
+    // It is told of other servers or not, whatever the port is.
+    for kind in [UPLINK, Kind::Uplink { external: true }, Kind::External] {
+        check(kind, &cases);
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@
 //!
 //! 10. **Errors to clients**, by routers behind a gateway, about what had a public name as its destination: the embedded
 //!    packet, read as in 9, is TCP or UDP to an owned port of a ServerIP of others, or of a protocol without ports that
-//!    is published on one: claimed. Else passed. Only gateways are told of others' ServerIPs.
+//!    is published on one: claimed. Else passed. Only uplinks of gateways are told of others' ServerIPs.
 //!
 //! First fragments are decided like whole packets, and the decision is remembered. A tag that the driver has taken off
 //! (VLAN offload) is not seen.
