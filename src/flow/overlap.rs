@@ -79,8 +79,8 @@ impl Class {
 }
 
 impl Overlaps {
-    /// True if another inside port has a record for the remote at that port.
-    pub fn holds(&self, offset: u32) -> bool {
+    /// True if another inside port has a record for the remote at that port of the class.
+    fn holds(&self, offset: u32) -> bool {
         self.class.contains(offset) && self.taken >> self.class.place(offset) & 1 == 1
     }
 }
@@ -206,6 +206,25 @@ impl State {
         records
     }
 
+    /// True if another inside port has a record for the search's remote at that port. The port may be of another class
+    /// than the inside port of the search, as a first entry's often is.
+    pub(super) fn is_laid_over(&self, search: &Search, offset: u32, now: Tick) -> bool {
+        let class = Class::of(&search.from(offset));
+        for cell in self.run(search, class) {
+            let (entry, remote, slot) = self.record(cell);
+            if entry == NEVER_USED {
+                break;
+            }
+            if offset_of(search, class, remote, slot) == Some(offset)
+                && entry.inside() != search.inside
+                && entry.is_live(search.transport, now)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The live record for the search's remote at that port, whoever's it is.
     pub(super) fn overlap_at(&self, search: &Search, offset: u32, now: Tick) -> Option<Overlap> {
         let class = Class::of(search);
@@ -245,8 +264,8 @@ impl State {
         let cell = &self.overlap_entries()[record.cell as usize];
         // One that has expired serves nobody, though it could be used again now that `record` has made room.
         let serves = |(offset, entry): (u32, Entry)| {
-            let is_free = |offset| !entry.is_layered() || !self.overlaps(search, now).holds(offset);
-            entry.is_tentative() || (entry.is_live(search.transport, now) && is_free(offset))
+            let is_free = || !entry.is_layered() || !self.is_laid_over(search, offset, now);
+            entry.is_tentative() || (entry.is_live(search.transport, now) && is_free())
         };
         if self.find(search).is_some_and(serves)
             || !self.outranks(search, record, now)

@@ -86,6 +86,11 @@ impl Search {
         self.inside & self.mask & 0xffff
     }
 
+    /// The search for an inside port that prefers the port at `offset`.
+    pub fn from(&self, offset: u32) -> Search {
+        Search { inside: self.inside & !(self.mask & 0xffff) | offset, ..*self }
+    }
+
     /// The `step`-th offset to look at. Steps go through a cache line or two at a time, and there through the ports of
     /// the same parity first (RFC 4787 REQ-4).
     pub fn offset(&self, step: u32) -> u32 {

@@ -11,7 +11,6 @@
 //! two workers at least one sees the other's (all operations here are sequentially consistent). Every change is a
 //! compare-and-swap on the word that the decision was made upon.
 
-use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::entry::Entry;
@@ -290,11 +289,11 @@ impl State {
         }
         let is_live = entry.is_live(search.transport, now);
         if entry.is_layered() {
-            let records = self.overlaps(search, now);
-            if records.own.is_some() || (is_live && records.holds(offset)) {
+            let is_taken = self.is_laid_over(search, offset, now);
+            if is_live && is_taken || self.overlaps(search, now).own.is_some() {
                 return self.plan_overlap(search, signal, now, is_kept);
             }
-            if records.holds(offset) {
+            if is_taken {
                 return self.plan_without_entry(search, signal, now, is_kept);
             }
         }
@@ -340,9 +339,8 @@ impl State {
         let entries = self.entries();
         let mut closed: Option<(u32, Entry)> = None;
         let mut begun = None;
-        let records = OnceCell::new();
         let usable = |entry: Entry, offset| {
-            let is_free = !entry.is_layered() || !records.get_or_init(|| self.overlaps(search, now)).holds(offset);
+            let is_free = !entry.is_layered() || !self.is_laid_over(search, offset, now);
             is_free && !is_kept(offset)
         };
         for step in 0..search.limit() {

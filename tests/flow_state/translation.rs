@@ -165,6 +165,43 @@ fn the_holder_of_a_shared_port_leaves_by_another_one_to_that_remote() {
     assert_eq!(state.translate_out(&pool, holder, &udp(1), Signal::Datagram, at(0)), Ok(wire), "as ever");
 }
 
+/// In blocks of more than 64 ports a record lies in a class of ports, and an inside port's first entry may be in another
+/// class than the inside port itself: what comes in for the record must not leave by the entry.
+#[test]
+fn a_port_that_is_shared_is_not_given_to_others_for_that_remote() {
+    let state = state();
+    let pool = block(&state, range(20736, 20991), WEB, at(0));
+    let out = |inside, to: &Endpoint, now| state.translate_out(&pool, inside, to, Signal::Datagram, at(now)).unwrap();
+    for inside in 0..256 {
+        out(inside, &udp(1), 0);
+    }
+    // Laid over the port of inside port 7, say, as there is no other.
+    let shared = out(1000, &udp(2), 200);
+    let holder = shared - pool.ports().first;
+    for inside in (0..256).filter(|&inside| inside != holder) {
+        out(inside, &udp(1), 250);
+    }
+    // The holder's entry expires. Another inside port gets its port, which is the only one, but not for that remote.
+    let newcomer = (2000..2256).find(|inside| inside % 4 != shared % 4).unwrap();
+    let to_other = out(newcomer, &udp(3), 400);
+    assert_eq!(to_other, shared);
+    let to_same = out(newcomer, &udp(2), 401);
+    assert_ne!(to_same, shared);
+    let into = |port, from: &Endpoint| state.translate_in(&pool, port, from, Signal::Datagram, at(402));
+    assert_eq!(into(shared, &udp(2)), Some(1000));
+    assert_eq!(into(shared, &udp(3)), Some(newcomer));
+    assert_eq!(into(to_same, &udp(2)), Some(newcomer));
+
+    // Nor does it get the port in the first place, if that remote is the one that it calls.
+    let state = self::state();
+    let pool = block(&state, range(20736, 20991), WEB, at(0));
+    let out = |inside, to: &Endpoint, now| state.translate_out(&pool, inside, to, Signal::Datagram, at(now));
+    (0..256).for_each(|inside| assert!(out(inside, &udp(1), 0).is_ok()));
+    assert_eq!(out(1000, &udp(2), 200), Ok(shared));
+    (0..256).filter(|&inside| inside != holder).for_each(|inside| assert!(out(inside, &udp(1), 250).is_ok()));
+    assert!(out(newcomer, &udp(2), 400).is_ok_and(|port| port != shared));
+}
+
 #[test]
 fn a_port_that_talks_to_several_is_not_shared() {
     let state = state();
