@@ -171,8 +171,12 @@ impl Translator {
         !shared && holder.is_none_or(|holder| signal == Signal::Syn && holder.is_closed())
     }
 
-    /// A port that a new keyed entry may have.
+    /// A port that a new keyed entry may have. In a large pool it is one of 64.
     fn is_sharable(&mut self, wire: u16, inside: u16, host: u8, signal: Signal, now: u64) -> bool {
+        let stride = (self.size / 64).max(1);
+        if (wire - FIRST) % stride != inside % stride {
+            return false;
+        }
         let record = self.keyed(|e| e.wire == wire, host, now);
         let free = record.is_none_or(|record| signal == Signal::Syn && record.is_closed());
         let holder = self.plain(|e| e.wire == wire, now);
@@ -233,8 +237,18 @@ impl Translator {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Out { inside: u16, host: u8, signal: Signal },
-    In { port: u16, host: u8, signal: Signal },
+    Out {
+        inside: u16,
+        host: u8,
+        signal: Signal,
+    },
+    In {
+        port: u16,
+        host: u8,
+        signal: Signal,
+    },
+    /// Most ports are taken, or go on being used, each with one of three remotes.
+    Crowd,
     Wait(u64),
     Sweep,
 }
@@ -266,12 +280,34 @@ fn steps(proto: Proto) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..400)
 }
 
+/// The same steps in a crowd.
+fn crowded_steps(proto: Proto) -> impl Strategy<Value = Vec<Step>> {
+    let crowds = prop::collection::vec(any::<prop::sample::Index>(), 1..8);
+    (steps(proto), crowds).prop_map(|(mut steps, crowds)| {
+        crowds.into_iter().for_each(|at| steps.insert(at.index(steps.len()), Step::Crowd));
+        steps.insert(0, Step::Crowd);
+        steps
+    })
+}
+
+/// A packet of each of the inside ports that are the crowd in a pool of that size.
+fn crowd(proto: Proto, size: u16) -> impl Iterator<Item = Step> {
+    let signal = if proto == Proto::TCP { Signal::Segment } else { Signal::Datagram };
+    let offsets = (0..size).filter(|offset| offset % 32 != 5);
+    offsets.map(move |offset| Step::Out { inside: 30_720 + offset, host: 1 + (offset % 3) as u8, signal })
+}
+
 fn run(state: &State, pool: &Pool, proto: Proto, size: u16, steps: Vec<Step>) {
     let mut naive = Translator { proto, size, entries: vec![] };
     let mut now = 1000;
     let to = |host: u8| -> Endpoint { remote(proto, &format!("198.51.100.{host}"), 443) };
+    let steps = steps.into_iter().flat_map(|step| match step {
+        Step::Crowd => crowd(proto, size).collect(),
+        step => vec![step],
+    });
     for step in steps {
         match step {
+            Step::Crowd => unreachable!("it has been replaced"),
             Step::Out { inside, host, signal } => {
                 let would = state.peek_translation(pool, inside, &to(host), (signal, at(now)), |_| false);
                 let has = state.peek_out(pool, inside, &to(host), at(now));
@@ -319,5 +355,19 @@ proptest! {
     #[test]
     fn echoes_are_translated_as_naively(log2 in 0..6u8, steps in steps(Proto::ICMP)) {
         compare(Proto::ICMP, log2, steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tcp_is_translated_as_naively_in_a_crowd(log2 in 7..9u8, steps in crowded_steps(Proto::TCP)) {
+        compare(Proto::TCP, log2, steps);
+    }
+
+    #[test]
+    fn udp_is_translated_as_naively_in_a_crowd(log2 in 7..9u8, steps in crowded_steps(Proto::UDP)) {
+        compare(Proto::UDP, log2, steps);
     }
 }

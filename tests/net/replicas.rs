@@ -123,7 +123,11 @@ fn thirty_two_replicas_come_and_go_under_load() {
         callers.stay(count);
         let (connections, flows) = (open.len(), callers.len());
         let mut met = BTreeSet::new();
-        for client in CLIENTS.iter().cycle().take(8 * count) {
+        // Of eight connections a replica, which go by chance, one in a thousand replicas gets none.
+        for (nth, client) in CLIENTS.iter().cycle().take(64 * count).enumerate() {
+            if nth >= 8 * count && met == names {
+                break;
+            }
             let mut stream = connect(lab.at(client), NAME).unwrap_or_else(|error| panic!("{count} replicas: {error}"));
             let replica = name_of(&greeting(&mut stream));
             met.insert(replica.clone());
@@ -137,7 +141,7 @@ fn thirty_two_replicas_come_and_go_under_load() {
             "{:.1?}: {count} replicas: {connections} connections and {flows} flows of datagrams went on, {} new connections came \
              to {}",
             began.elapsed(),
-            8 * count,
+            open.len() - connections,
             met.len()
         );
         assert_eq!(met, names, "who got something");
