@@ -4,13 +4,14 @@
 use super::decision::{Flow, Plan, Stop, To};
 use super::destination::Bound;
 use super::observe::{Observer, Step};
+use super::port::{Port, Role};
 use super::replica;
 use super::source::{passes_native, pool};
 use super::verdict::Reason;
 use super::walk::Walk;
 use crate::flow::{Pool, Side, Slot};
 use crate::frame::Packet;
-use crate::naming::{Binding, Inside, Public};
+use crate::naming::{Binding, Container, Inside, Public};
 use crate::units::{Endpoint, Ip};
 
 /// Who sent the packet, as the wire tells.
@@ -83,9 +84,10 @@ fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Re
     let (sender, receiver) = (binding.network(), to.binding().network());
     if sender == receiver {
         // A container that calls its own address, held by itself or by another replica, must not see that address as
-        // the sender's: it would be martian there. What comes back to the caller is from the name that it called.
+        // the sender's, nor any other of its own: it would be martian there. What comes back to the caller is from the name that it called.
         let comes_back = to.binding().is_block() && (to.by_wire_name || !binding.is_block());
-        let hairpin = binding.ip() == to.binding().ip() && !comes_back;
+        let hairpin =
+            !comes_back && (binding.ip() == to.binding().ip() || is_same_station(walk, binding, to.binding()));
         return Ok(Presented::as_peer(if hairpin { wire } else { inside }, None));
     }
     let networks = &walk.cx.around.networks;
@@ -100,6 +102,20 @@ fn presented<O>(walk: &Walk<'_, '_, O>, from: &Sender<'_>, to: &Bound<'_>) -> Re
             Ok(Presented::as_peer(if answer { inside } else { wire }, Some(Side::Peers)))
         }
     }
+}
+
+/// True if both are of one station next door: a container may have several addresses. What comes by the uplink, which is
+/// most, is done with at once.
+#[inline]
+fn is_same_station<O>(walk: &Walk<'_, '_, O>, sender: &Binding, receiver: &Binding) -> bool {
+    let is_next_door = matches!(walk.cx.around.port(walk.port), Some(Port { role: Role::Access(_), .. }));
+    is_next_door && walk.cx.names.container_of(sender).is_some_and(|sender| is_station(walk, receiver, sender))
+}
+
+/// True if the container of the binding is behind the same port, and has the same MAC, as the other one.
+pub(super) fn is_station<O>(walk: &Walk<'_, '_, O>, binding: &Binding, other: &Container) -> bool {
+    let held = walk.cx.names.container_of(binding).and_then(Container::held_by);
+    held.is_some() && held == other.held_by()
 }
 
 /// Networks that are no peers have to do with each other as the outside has: by what they publish. What a published

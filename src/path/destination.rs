@@ -1,5 +1,6 @@
 //! Where a container's packet goes. The order is the design's: own network, peers, own prefixes, wire, outside.
 
+use super::arrival::is_station;
 use super::decision::{Flow, Kind, Stop};
 use super::observe::{Found, Observer, Step};
 use super::replica;
@@ -141,7 +142,8 @@ fn by_wire_name<'g, O: Observer>(
             let Inside(inside) = at.inside_of(flow.dst.proto, flow.dst.port);
             walk.step(Step::WireName { name: flow.dst, found: Found::Binding { name: inside, server: flow.dst.ip } });
             let binding = at.binding;
-            let hairpin = binding.network() == own && binding.ip() == flow.src.ip;
+            let is_own = || binding.ip() == flow.src.ip || is_station(walk, binding, container);
+            let hairpin = binding.network() == own && is_own();
             let caller = binding.network();
             let peer = caller != own && around.networks.reachable(caller, own);
             // Somebody of another network may have called the sender by a public name.

@@ -11,7 +11,7 @@ use sixway::flow::{Geometry, Holding, Side, Signal, State};
 use sixway::frame::Frame;
 use sixway::naming::{Health, HealthReport, Located, ReplicaId, Wire, parse_key};
 use sixway::neighbour::NextHops;
-use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, hold_pinned, walk, walk_burst};
+use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, claims, hold_pinned, walk, walk_burst};
 use sixway::table;
 use sixway::units::{Endpoint, Ip, PortId, Proto, Tick};
 
@@ -125,6 +125,17 @@ impl World {
         let mut frame = Frame::new(&mut buffer, ROOM, frame.len());
         let verdict = walk(&cx, local, port, &mut frame, observer);
         Outcome { verdict, out: leaves(verdict).then(|| frame.bytes().to_vec()) }
+    }
+
+    /// True if the XDP program would hand the frame to the engine.
+    pub fn claims(&self, port: &str, frame: &[u8]) -> bool {
+        let guard = table::pin();
+        let World { assembly, state, hops, now, .. } = self;
+        let names = assembly.names.view(&guard);
+        let cx = Context { names, around: &assembly.around, state, hops, now: *now, dry_run: true };
+        let mut buffer = buffer(frame);
+        let role = &assembly.around.port(self.port(port)).unwrap().role;
+        claims(&cx, role, &Frame::new(&mut buffer, ROOM, frame.len()))
     }
 
     /// Whole bursts, as the engine walks them.
