@@ -57,17 +57,6 @@ impl Packet {
         self.src.is_v4()
     }
 
-    /// True for an ICMP error by which the destination itself says that it has no such protocol or port.
-    #[inline]
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        match self.l4 {
-            L4::IcmpError { kind, code, .. } if self.is_v4() => kind == 3 && matches!(code, 2 | 3),
-            L4::IcmpError { kind, code, .. } => kind == 1 && code == 4,
-            _ => false,
-        }
-    }
-
     /// Length of the IP packet, header included, in bytes.
     #[inline]
     #[must_use]

@@ -10,7 +10,7 @@ use super::source::{passes_native, pool};
 use super::verdict::Reason;
 use super::walk::Walk;
 use crate::flow::{Pool, Side, Slot};
-use crate::frame::Packet;
+use crate::frame::{L4, Packet};
 use crate::naming::{Binding, Container, Inside, Public};
 use crate::units::{Endpoint, Ip};
 
@@ -193,13 +193,16 @@ fn of_public_name<O>(
 /// Where an ICMP error appears to come from: unreachable of code 2 or 3 from the server of the embedded destination
 /// speaks for the container there and takes its name; all others keep their source.
 fn error_source(packet: &Packet, flow: &Flow, from: &Sender<'_>, seen: Ip) -> Ip {
+    let L4::IcmpError { kind, code, .. } = packet.l4 else { return packet.src };
+    let speaks_for_container =
+        if packet.src.is_v4() { kind == 3 && matches!(code, 2 | 3) } else { kind == 1 && code == 4 };
     if from.binding.is_none() {
         return packet.src;
     }
     // From a container next door: it has not been on the wire, where it would have taken the ServerIP.
     let wire = from.name.ip;
     let is_neighbour = packet.src == flow.src.ip && packet.src != wire;
-    match packet.is_refusal() {
+    match speaks_for_container {
         true if is_neighbour || packet.src == wire => seen,
         false if is_neighbour => wire,
         _ => packet.src,

@@ -1,5 +1,6 @@
 //! To a client outside: an error about what it sent, from behind the gateway, where the destination had become a wire name.
-//! Routers between gateway and server speak so, and the server itself. The client is told under the name that it called.
+//! Routers between gateway and server speak so, and the server itself. The client is told under the name that it called,
+//! and from that (RFC 5508 section 4.2, REQ-5).
 //!
 //! Any gateway may do this: the mapping alone says what the public name is.
 
@@ -10,7 +11,7 @@ use super::verdict::Reason;
 use super::walk::{Context, Walk, must_be_routable};
 use crate::frame::{L4, Packet};
 use crate::naming::{Inside, Public, Wire};
-use crate::units::{Endpoint, Ip, Proto};
+use crate::units::{Endpoint, Proto};
 
 /// True for an error to somebody who is no server of ours, about a packet to a wire name of another server: the names that
 /// gateways put in the place of public ones.
@@ -54,11 +55,6 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
     may_enter(walk, flow.dst, at.binding.network())?;
     walk.step(Step::SourceLeavesAs { name, how: SourceName::Public });
     walk.step(Step::Outside { ip: flow.dst.ip });
-    let error_source = Some(source(packet, wire.ip, name.ip));
-    Ok(Plan { src: name, dst: flow.dst, error_source, to: To::Outside { by: None } })
-}
-
-/// As on the way to a container: a server that says that nobody listens speaks for the public name.
-fn source(packet: &Packet, server: Ip, public: Ip) -> Ip {
-    if packet.src == server && packet.is_refusal() { public } else { packet.src }
+    // Outside, addresses of the underlay are filtered, and with them what they say.
+    Ok(Plan { src: name, dst: flow.dst, error_source: Some(name.ip), to: To::Outside { by: None } })
 }

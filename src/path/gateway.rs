@@ -6,12 +6,14 @@ use super::client_error;
 use super::decision::{Flow, Kind, Plan, Stop, To};
 use super::destination::Bound;
 use super::observe::{Observer, Step};
+use super::port::Role;
 use super::replica;
+use super::reply::own_address;
 use super::verdict::Reason;
 use super::walk::{Context, Walk, must_be_routable};
 use crate::frame::{IcmpError, L4, Packet};
 use crate::naming::{Public, Wire};
-use crate::units::{Endpoint, NetworkId};
+use crate::units::{Endpoint, Ip, NetworkId};
 
 /// True if a packet from the underlay has to do with clients outside, and their rules hold: it is for a public name, where
 /// clients share the interface with servers (`external`), or an error about what left under one or was sent to one.
@@ -65,8 +67,16 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
         return arrival::deliver(walk, packet, &flow, &from, &to);
     }
     walk.step(Step::DestinationBecomes { name: wire });
-    let error_source = flow.is_error().then_some(packet.src);
+    let error_source = flow.is_error().then(|| error_source(walk, packet));
     Ok(Plan { src: flow.src, dst: wire, error_source, to: To::Server(at.server) })
+}
+
+/// Where an error appears to come from that goes on to a server. A router of the underlay may be on the way there, and would
+/// not take a packet from its own address (RFC 1812 section 5.3.7): the gateway speaks for it.
+fn error_source<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Ip {
+    let is_by_uplink = walk.cx.around.port(walk.port).is_some_and(|port| matches!(port.role, Role::Uplink { .. }));
+    let own = if is_by_uplink { own_address(walk, packet) } else { None };
+    own.unwrap_or(packet.src)
 }
 
 /// Nobody outside has a wire name, or an inside name of the network that is called; and that network must be open to

@@ -95,7 +95,7 @@ fn tell<O: Observer>(
 
 /// The address that the engine speaks from: the network's gateway on an access port, the ServerIP that was addressed
 /// on an uplink.
-fn own_address<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Option<Ip> {
+pub(super) fn own_address<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Option<Ip> {
     let around = walk.cx.around;
     match &around.port(walk.port)?.role {
         Role::Access(access) => {

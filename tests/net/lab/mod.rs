@@ -12,10 +12,12 @@
 pub mod api;
 pub mod capture;
 pub mod config;
+pub mod dual;
 pub mod engine;
 pub mod gateway;
 pub mod load;
 pub mod namespace;
+pub mod narrow;
 pub mod peers;
 pub mod programs;
 pub mod raw;

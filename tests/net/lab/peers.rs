@@ -89,7 +89,12 @@ pub struct Parrot {
 
 impl Parrot {
     pub fn start(place: &Namespace, port: u16) -> Parrot {
-        let socket = place.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a free port"));
+        Parrot::on(place, (Ipv4Addr::UNSPECIFIED, port).into())
+    }
+
+    /// On one address of either family.
+    pub fn on(place: &Namespace, own: SocketAddr) -> Parrot {
+        let socket = place.within(|| UdpSocket::bind(own).expect("a free port"));
         socket.set_read_timeout(Some(GLANCE)).expect("a socket option");
         let (stop, last) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
         let thread = {

@@ -36,7 +36,7 @@ impl Nginx {
              http {{ access_log {root}/access.log combined; sendfile on; keepalive_timeout 0;\n\
              client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;\n\
              uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;\n\
-             server {{ listen 80 backlog=4096; root {root}/www; }} }}\n",
+             server {{ listen 80 backlog=4096; listen [::]:80 backlog=4096; root {root}/www; }} }}\n",
             root = root.display()
         );
         fs::write(root.join("nginx.conf"), text).expect("a configuration");
