@@ -6,7 +6,7 @@ use sixway::afxdp::program::{Action, Claims, Kind, Program, PublicIp};
 use sixway::frame::Frame;
 use sixway::path::{Context, claims};
 use sixway::table;
-use sixway::units::{Endpoint, Proto};
+use sixway::units::{Endpoint, Proto, VlanTags};
 
 #[allow(dead_code)]
 #[path = "path/arbitrary.rs"]
@@ -22,24 +22,37 @@ mod scene;
 mod world;
 
 use packet::{echo_reply, echo_request, error, other, tcp, udp};
-use scene::{A, MAC_A, MAC_B, config_a};
+use scene::{A, MAC_A, MAC_B, MAC_ROUTER, config_a};
 use world::World;
 
 /// The identifier that `plain` has asked the outside with; its neighbour was asked with long ago.
 const WARM: u16 = 21312;
 
-/// Server A, and the program with the claims that its mapping makes.
-fn both(external: bool) -> (World, Program) {
+/// The kinds of ports that lead out.
+const KINDS: [Kind; 3] = [Kind::Uplink { external: false }, Kind::Uplink { external: true }, Kind::External];
+/// The VLAN tags that they may have.
+const TAGS: [&[u16]; 3] = [&[], &[100], &[200, 100]];
+
+/// Server A with a port of that kind and with those VLAN tags, and the program with the claims that its mapping makes.
+fn both(kind: Kind, vlan: &[u16]) -> (World, Program) {
     assert!(rustix::process::geteuid().is_root(), "this test loads XDP programs: run it as root");
-    let role = if external { "role = \"uplink\"\nexternal = true" } else { "role = \"uplink\"" };
-    let mut world = World::new(&config_a().replace("role = \"uplink\"", role), scene::MAPPING);
+    let role = match kind {
+        Kind::Uplink { external: true } => "role = \"uplink\"\nexternal = true",
+        Kind::External => "role = \"external\"",
+        _ => "role = \"uplink\"",
+    };
+    let vlan_key = if vlan.is_empty() { String::new() } else { format!("\nvlan = {vlan:?}") };
+    let config = config_a().replace("role = \"uplink\"", &format!("{role}{vlan_key}"));
+    let router = format!("mac = \"{MAC_ROUTER}\"\n");
+    let mut world = World::new(&config.replace(&router, &format!("{router}port = \"uplink\"\n")), scene::MAPPING);
     let ping = |id| echo_request("10.1.0.3", "198.51.100.7", id).from("plain").bytes();
     world.receive("plain", &ping(40001));
     world.later(61);
     let sent = world.receive("plain", &ping(40000));
     assert_eq!(world.words(sent.verdict), "forward uplink");
 
-    let mut program = Program::load(Kind::Uplink { external }, false).unwrap_or_else(|error| panic!("{error:?}"));
+    let tags = VlanTags::new(vlan).unwrap();
+    let mut program = Program::load(kind, tags, false).unwrap_or_else(|error| panic!("{error:?}"));
     let (server, public) = (A.parse().unwrap(), "203.0.113.9".parse().unwrap());
     let claims = program.claims().unwrap();
     let wanted = Claims {
@@ -67,8 +80,8 @@ fn decisions(world: &World, program: &Program, frame: &[u8]) -> (bool, bool) {
     let (names, around) = (assembly.names.view(&guard), &assembly.around);
     let cx = Context { names, around, state, hops, now: *now, dry_run: false };
     let mut buffer = frame.to_vec();
-    let role = &around.port(around.uplinks[0]).unwrap().role;
-    (action == Action::Drop, claims(&cx, role, &Frame::new(&mut buffer, 0, frame.len())))
+    let port = around.port(world.port("uplink")).unwrap();
+    (action == Action::Drop, claims(&cx, port, &Frame::new(&mut buffer, 0, frame.len())))
 }
 
 /// Later fragments follow what the program remembers of their first ones; that is no function of the packet.
@@ -78,8 +91,9 @@ fn is_later_fragment(frame: &[u8]) -> bool {
 
 #[test]
 fn named_packets_are_claimed_alike() {
-    for external in [false, true] {
-        let (world, program) = both(external);
+    for (kind, vlan) in KINDS.into_iter().flat_map(|kind| TAGS.map(|vlan| (kind, vlan))) {
+        let (world, program) = both(kind, vlan);
+        let external = kind != Kind::Uplink { external: false };
         let ours = udp("192.168.50.1:20740", "198.51.100.7:53");
         let cases = [
             ("owned tcp", tcp("198.51.100.7:9", "192.168.50.1:20480", 2), true),
@@ -112,18 +126,40 @@ fn named_packets_are_claimed_alike() {
         ];
         for (name, packet, claimed) in cases {
             let frame = packet.eth(MAC_B, MAC_A).bytes();
-            assert_eq!(decisions(&world, &program, &frame), (claimed, claimed), "{name}, external: {external}");
+            for borne in TAGS {
+                let claimed = claimed && borne == vlan;
+                let story = format!("{name}, {kind:?}, of VLAN {vlan:?} on {borne:?}");
+                assert_eq!(decisions(&world, &program, &tagged(&frame, borne, 0)), (claimed, claimed), "{story}");
+            }
         }
     }
 }
 
-fn random(external: bool, strategy: impl Strategy<Value = (&'static str, Vec<u8>)>) {
-    let (world, program) = both(external);
+/// The frame with VLAN tags, of some priority.
+fn tagged(frame: &[u8], vlan: &[u16], priority: u8) -> Vec<u8> {
+    let tags = VlanTags::new(vlan).unwrap();
+    let octets = tags.iter().flat_map(|(kind, id)| [kind, id | u16::from(priority) << 12]).flat_map(u16::to_be_bytes);
+    let mut frame = frame.to_vec();
+    frame.splice(12..12, octets.collect::<Vec<u8>>());
+    frame
+}
+
+fn random(kind: Kind, vlan: &'static [u16], strategy: impl Strategy<Value = (&'static str, Vec<u8>)>) {
+    let (world, program) = both(kind, vlan);
     // The kernel runs no program on less than an Ethernet header.
     let strategy = strategy.prop_filter("whole", |(_, frame)| frame.len() >= 14 && !is_later_fragment(frame));
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6000) };
     let config = ProptestConfig { max_local_rejects: 1_000_000, ..config };
-    proptest!(config, |((_, frame) in strategy)| {
+    // Mostly as the port has them, and sometimes others, or a bit of them turned.
+    let borne = prop_oneof![8 => Just(vlan), 1 => prop::sample::select(&TAGS[..])];
+    let turned = prop_oneof![8 => Just(None), 1 => (12usize..20, 0u8..8).prop_map(Some)];
+    proptest!(config, |((_, frame) in strategy, borne in borne, priority in 0u8..16, turned in turned)| {
+        let mut frame = tagged(&frame, borne, priority);
+        if let Some((at, bit)) = turned
+            && let Some(byte) = frame.get_mut(at)
+        {
+            *byte ^= 1 << bit;
+        }
         let (kernel, ours) = decisions(&world, &program, &frame);
         prop_assert_eq!(kernel, ours, "the program {}, we {}", kernel, ours);
     });
@@ -131,19 +167,20 @@ fn random(external: bool, strategy: impl Strategy<Value = (&'static str, Vec<u8>
 
 #[test]
 fn random_packets_are_claimed_alike() {
-    for external in [false, true] {
-        random(external, arbitrary::frame());
+    for (kind, vlan) in KINDS.into_iter().zip(TAGS) {
+        random(kind, &[], arbitrary::frame());
+        random(kind, vlan, arbitrary::frame());
     }
 }
 
 #[test]
 fn mutated_packets_are_claimed_alike() {
-    for external in [false, true] {
-        random(external, arbitrary::mutated());
+    for (kind, vlan) in KINDS.into_iter().zip([TAGS[1], TAGS[0], TAGS[2]]) {
+        random(kind, vlan, arbitrary::mutated());
     }
 }
 
 #[test]
 fn noise_is_claimed_alike() {
-    random(true, arbitrary::noise());
+    TAGS.iter().for_each(|vlan| random(Kind::External, vlan, arbitrary::noise()));
 }
