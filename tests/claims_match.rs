@@ -6,7 +6,7 @@ use sixway::afxdp::program::{Action, Claims, Kind, Program, PublicIp};
 use sixway::frame::Frame;
 use sixway::path::{Context, claims};
 use sixway::table;
-use sixway::units::{Endpoint, Proto};
+use sixway::units::{Endpoint, Proto, VlanTags};
 
 #[allow(dead_code)]
 #[path = "path/arbitrary.rs"]
@@ -22,35 +22,55 @@ mod scene;
 mod world;
 
 use packet::{echo_reply, echo_request, error, other, tcp, udp};
-use scene::{A, B, MAC_A, MAC_B, config_a};
+use scene::{A, B, MAC_A, MAC_B, MAC_ROUTER, config_a};
 use world::World;
 
 /// The identifier that `plain` has asked the outside with; its neighbour was asked with long ago.
 const WARM: u16 = 21312;
 
-/// Where clients outside arrive.
+/// What the port is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Clients {
-    Nowhere,
-    ByUplink,
-    ByAnotherPort,
+enum Place {
+    Underlay,
+    /// Clients outside arrive at another port.
+    UnderlayOfGateway,
+    UnderlayAndClients,
+    Clients,
 }
 
-const EVERYWHERE: [Clients; 3] = [Clients::Nowhere, Clients::ByUplink, Clients::ByAnotherPort];
+impl Place {
+    fn kind(self) -> Kind {
+        match self {
+            Place::Underlay | Place::UnderlayOfGateway => Kind::Uplink { external: false },
+            Place::UnderlayAndClients => Kind::Uplink { external: true },
+            Place::Clients => Kind::External,
+        }
+    }
+}
+
+const PLACES: [Place; 4] = [Place::Underlay, Place::UnderlayOfGateway, Place::UnderlayAndClients, Place::Clients];
+/// The VLAN tags that a port may have.
+const TAGS: [&[u16]; 3] = [&[], &[100], &[200, 100]];
 
 /// A published protocol without ports on another server.
 const FAR_GRE: &str = "blue gre - 192.168.50.3 02:42:0a:03:00:02 10.3.0.2 public=203.0.113.3\n";
 
-/// Server A, and the program of its uplink with the claims that its mapping makes.
-fn both(clients: Clients) -> (World, Program) {
+/// Server A with a port at that place and with those VLAN tags, and the program with the claims that its mapping makes.
+fn both(place: Place, vlan: &[u16]) -> (World, Program) {
     assert!(rustix::process::geteuid().is_root(), "this test loads XDP programs: run it as root");
-    let config = match clients {
-        Clients::Nowhere => config_a(),
-        Clients::ByUplink => config_a().replace("role = \"uplink\"", "role = \"uplink\"\nexternal = true"),
-        Clients::ByAnotherPort => {
-            config_a() + "[[port]]\nname = \"wan\"\nrole = \"external\"\naddress = \"02:00:00:00:00:e1\"\n"
-        }
+    let role = match place.kind() {
+        Kind::Uplink { external: true } => "role = \"uplink\"\nexternal = true",
+        Kind::External => "role = \"external\"",
+        _ => "role = \"uplink\"",
     };
+    let vlan_key = if vlan.is_empty() { String::new() } else { format!("\nvlan = {vlan:?}") };
+    let router = format!("mac = \"{MAC_ROUTER}\"\n");
+    let mut config = config_a()
+        .replace("role = \"uplink\"", &format!("{role}{vlan_key}"))
+        .replace(&router, &format!("{router}port = \"uplink\"\n"));
+    if place == Place::UnderlayOfGateway {
+        config += "[[port]]\nname = \"wan\"\nrole = \"external\"\naddress = \"02:00:00:00:00:e1\"\n";
+    }
     let mut world = World::new(&config, &(scene::MAPPING.to_owned() + FAR_GRE));
     let ping = |id| echo_request("10.1.0.3", "198.51.100.7", id).from("plain").bytes();
     world.receive("plain", &ping(40001));
@@ -58,18 +78,20 @@ fn both(clients: Clients) -> (World, Program) {
     let sent = world.receive("plain", &ping(40000));
     assert_eq!(world.words(sent.verdict), "forward uplink");
 
-    let kind = Kind::Uplink { external: clients == Clients::ByUplink };
-    let mut program = Program::load(kind, false).unwrap_or_else(|error| panic!("{error:?}"));
+    let tags = VlanTags::new(vlan).unwrap();
+    let mut program = Program::load(place.kind(), tags, false).unwrap_or_else(|error| panic!("{error:?}"));
     let ip = |text: &str| text.parse().unwrap();
     let (server, public, far_public) = (ip(A), ip("203.0.113.9"), ip("203.0.113.3"));
     let claims = program.claims().unwrap();
     let owned = world.assembly.around.owned;
     let mut wanted =
         Claims { servers: [(server, owned)].into(), portless: [(server, Proto::ESP)].into(), ..Claims::default() };
-    if clients != Clients::Nowhere {
+    if place != Place::Underlay {
         let what = PublicIp { echo: true, neighbour: false };
-        wanted.far_servers = [(ip(B), owned), (ip("192.168.50.3"), owned)].into();
-        wanted.portless.insert((ip("192.168.50.3"), Proto::GRE));
+        if place != Place::Clients {
+            wanted.far_servers = [(ip(B), owned), (ip("192.168.50.3"), owned)].into();
+            wanted.portless.insert((ip("192.168.50.3"), Proto::GRE));
+        }
         wanted.publics = [
             Endpoint { proto: Proto::UDP, ip: public, port: 4500 },
             Endpoint { proto: Proto::ESP, ip: public, port: 0 },
@@ -93,8 +115,8 @@ fn decisions(world: &World, program: &Program, frame: &[u8]) -> (bool, bool) {
     let (names, around) = (assembly.names.view(&guard), &assembly.around);
     let cx = Context { names, around, state, hops, now: *now, dry_run: false };
     let mut buffer = frame.to_vec();
-    let role = &around.port(around.uplinks[0]).unwrap().role;
-    (action == Action::Drop, claims(&cx, role, &Frame::new(&mut buffer, 0, frame.len())))
+    let port = around.port(world.port("uplink")).unwrap();
+    (action == Action::Drop, claims(&cx, port, &Frame::new(&mut buffer, 0, frame.len())))
 }
 
 /// Later fragments follow what the program remembers of their first ones; that is no function of the packet.
@@ -104,9 +126,10 @@ fn is_later_fragment(frame: &[u8]) -> bool {
 
 #[test]
 fn named_packets_are_claimed_alike() {
-    for clients in EVERYWHERE {
-        let (world, program) = both(clients);
-        let (external, gateway) = (clients == Clients::ByUplink, clients != Clients::Nowhere);
+    for (place, vlan) in PLACES.into_iter().flat_map(|place| TAGS.map(|vlan| (place, vlan))) {
+        let (world, program) = both(place, vlan);
+        let external = matches!(place, Place::UnderlayAndClients | Place::Clients);
+        let (gateway, tells) = (place != Place::Underlay, !matches!(place, Place::Underlay | Place::Clients));
         let ours = udp("192.168.50.1:20740", "198.51.100.7:53");
         let told = |proto: u8, server: &str| {
             let call = match proto {
@@ -133,10 +156,10 @@ fn named_packets_are_claimed_alike() {
                 error("198.51.100.1", "203.0.113.9", 3, 1, &udp("203.0.113.9:4500", "198.51.100.7:53")),
                 gateway,
             ),
-            ("an error to a client about a wire name", told(6, B), gateway),
+            ("an error to a client about a wire name", told(6, B), tells),
             ("about a server's own port", told(17, B), false),
             ("about one of ours", told(6, A), false),
-            ("about a published protocol without ports", told(47, "192.168.50.3"), gateway),
+            ("about a published protocol without ports", told(47, "192.168.50.3"), tells),
             ("about one that is not published", told(50, B), false),
             ("about one that is nobody's", told(132, B), false),
             ("about a packet to no server", told(6, "192.168.50.9"), false),
@@ -154,18 +177,40 @@ fn named_packets_are_claimed_alike() {
         ];
         for (name, packet, claimed) in cases {
             let frame = packet.eth(MAC_B, MAC_A).bytes();
-            assert_eq!(decisions(&world, &program, &frame), (claimed, claimed), "{name}, clients: {clients:?}");
+            for borne in TAGS {
+                let claimed = claimed && borne == vlan;
+                let story = format!("{name}, {place:?}, of VLAN {vlan:?} on {borne:?}");
+                assert_eq!(decisions(&world, &program, &tagged(&frame, borne, 0)), (claimed, claimed), "{story}");
+            }
         }
     }
 }
 
-fn random(clients: Clients, strategy: impl Strategy<Value = (&'static str, Vec<u8>)>) {
-    let (world, program) = both(clients);
+/// The frame with VLAN tags, of some priority.
+fn tagged(frame: &[u8], vlan: &[u16], priority: u8) -> Vec<u8> {
+    let tags = VlanTags::new(vlan).unwrap();
+    let octets = tags.iter().flat_map(|(kind, id)| [kind, id | u16::from(priority) << 12]).flat_map(u16::to_be_bytes);
+    let mut frame = frame.to_vec();
+    frame.splice(12..12, octets.collect::<Vec<u8>>());
+    frame
+}
+
+fn random(place: Place, vlan: &'static [u16], strategy: impl Strategy<Value = (&'static str, Vec<u8>)>) {
+    let (world, program) = both(place, vlan);
     // The kernel runs no program on less than an Ethernet header.
     let strategy = strategy.prop_filter("whole", |(_, frame)| frame.len() >= 14 && !is_later_fragment(frame));
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(6000) };
     let config = ProptestConfig { max_local_rejects: 1_000_000, ..config };
-    proptest!(config, |((_, frame) in strategy)| {
+    // Mostly as the port has them, and sometimes others, or a bit of them turned.
+    let borne = prop_oneof![8 => Just(vlan), 1 => prop::sample::select(&TAGS[..])];
+    let turned = prop_oneof![8 => Just(None), 1 => (12usize..20, 0u8..8).prop_map(Some)];
+    proptest!(config, |((_, frame) in strategy, borne in borne, priority in 0u8..16, turned in turned)| {
+        let mut frame = tagged(&frame, borne, priority);
+        if let Some((at, bit)) = turned
+            && let Some(byte) = frame.get_mut(at)
+        {
+            *byte ^= 1 << bit;
+        }
         let (kernel, ours) = decisions(&world, &program, &frame);
         prop_assert_eq!(kernel, ours, "the program {}, we {}", kernel, ours);
     });
@@ -173,19 +218,22 @@ fn random(clients: Clients, strategy: impl Strategy<Value = (&'static str, Vec<u
 
 #[test]
 fn random_packets_are_claimed_alike() {
-    for clients in EVERYWHERE {
-        random(clients, arbitrary::frame());
+    for place in PLACES {
+        random(place, &[], arbitrary::frame());
+    }
+    for (place, vlan) in PLACES[1..].iter().zip([TAGS[1], TAGS[2], TAGS[1]]) {
+        random(*place, vlan, arbitrary::frame());
     }
 }
 
 #[test]
 fn mutated_packets_are_claimed_alike() {
-    for clients in EVERYWHERE {
-        random(clients, arbitrary::mutated());
+    for (place, vlan) in PLACES.into_iter().zip([TAGS[1], TAGS[0], TAGS[2], TAGS[0]]) {
+        random(place, vlan, arbitrary::mutated());
     }
 }
 
 #[test]
 fn noise_is_claimed_alike() {
-    random(Clients::ByUplink, arbitrary::noise());
+    TAGS.iter().for_each(|vlan| random(Place::Clients, vlan, arbitrary::noise()));
 }

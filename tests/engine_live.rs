@@ -183,7 +183,7 @@ impl Server {
         let engine = start(&tables, workers, poll, Vec::new());
         let nowhere = Path::new("/nonexistent");
         let programs = ["veth-red", "veth-blue"]
-            .map(|name| attach(name, Kind::Access, nowhere, Want { frags: false }).expect("attaching"))
+            .map(|name| attach(name, Kind::Access, nowhere, Want::default()).expect("attaching"))
             .into_iter()
             .collect();
         let mut server = Server { engine, tables, programs };

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketType};
 use sixway::afxdp::program::{Action, Claims, Counter, Kind, Program, PublicIp};
-use sixway::units::{Endpoint, Ip, PortRange, Proto, QueueId};
+use sixway::units::{Endpoint, Ip, PortRange, Proto, QueueId, VlanTags};
 
 const SERVER: &str = "192.168.50.1";
 const SERVER6: &str = "fd00:50::1";
@@ -32,7 +32,7 @@ fn ip(text: &str) -> Ip {
 /// The program with the claims of a server that also holds public names.
 fn program(kind: Kind) -> Program {
     assert!(rustix::process::geteuid().is_root(), "this test loads XDP programs: run it as root");
-    let mut program = Program::load(kind, false).unwrap_or_else(|error| panic!("{error:?}"));
+    let mut program = Program::load(kind, VlanTags::NONE, false).unwrap_or_else(|error| panic!("{error:?}"));
     let Some(claims) = program.claims() else { return program };
     let ports = PortRange { first: OWNED, last: LAST_OWNED };
     let public = |ip_text: &str, proto, port| Endpoint { proto, ip: ip(ip_text), port };

@@ -10,7 +10,7 @@ use sixway::naming::{
 use sixway::neighbour::{Fib, NextHops};
 use sixway::path::{Access, Port, Role, Surroundings};
 use sixway::table;
-use sixway::units::{Endpoint, Ip, Mac, NetworkId, PortId, PortRange, Proto, Tick};
+use sixway::units::{Endpoint, Ip, Mac, NetworkId, PortId, PortRange, Proto, Tick, VlanTags};
 
 /// Boot was an hour ago.
 pub const NOW: Tick = Tick(3_600_000);
@@ -168,6 +168,7 @@ impl World {
             role,
             mac: port_mac(PortId(index as u16)),
             mtu: 1500,
+            tags: VlanTags::NONE,
         });
         let around = Surroundings {
             ports: ports.map(Some).collect(),
@@ -177,6 +178,7 @@ impl World {
             gateways: Vec::new(),
             uplinks: vec![UPLINK],
             only_uplink: Some(UPLINK),
+            has_tags: false,
             probed: Arc::default(),
         };
         hold_containers(&names);

@@ -15,7 +15,7 @@ use crate::naming::{
 use crate::neighbour::{Fib, Station};
 use crate::path::{Access, Port, Probed, Role, Surroundings};
 use crate::table;
-use crate::units::{Endpoint, Mac, NetworkId, PortId, Tick};
+use crate::units::{Endpoint, Mac, NetworkId, PortId, Tick, VlanTags};
 
 /// MTU of a port that neither the configuration nor an interface tells of (IEEE 802.3).
 const DEFAULT_MTU: u32 = 1500;
@@ -63,6 +63,7 @@ impl Assembly {
         };
         let uplinks: Vec<PortId> = ports.iter().enumerate().filter_map(is_uplink).collect();
         let around = Surroundings {
+            has_tags: ports.iter().any(|port| !port.tags.is_none()),
             ports: ports.into_iter().map(Some).collect(),
             networks,
             servers: config.server.ips.clone(),
@@ -83,8 +84,16 @@ pub fn port_of(port: &config::Port, names: &Names, found: Option<Interface>) -> 
         name: port.name.clone(),
         role: role(&port.role, names),
         mac: found.map(|found| found.mac).or(port.address).unwrap_or(Mac::ZERO),
-        mtu: found.map(|found| found.mtu).or(port.mtu.map(u32::from)).unwrap_or(DEFAULT_MTU),
+        mtu: found.map(|found| mtu_within(found.mtu, port.tags)).or(port.mtu.map(u32::from)).unwrap_or(DEFAULT_MTU),
+        tags: port.tags,
     }
+}
+
+/// What an interface's MTU leaves for IP. One tag is no part of it: all Ethernet hardware takes four bytes more (IEEE
+/// 802.3 clause 3.2.7; `is_skb_forwardable` of Linux), and no more than four.
+#[must_use]
+pub fn mtu_within(interface: u32, tags: VlanTags) -> u32 {
+    interface.saturating_sub(tags.byte_len().saturating_sub(4) as u32)
 }
 
 /// A whole mapping, and where it comes from.

@@ -81,7 +81,10 @@ fn build(cx: &Context<'_>, question: &Question) -> Result<Vec<u8>, &'static str>
     } else {
         ethernet.ipv6(src.ip.bits().to_be_bytes(), dst.ip.bits().to_be_bytes(), 64)
     };
-    Ok(with_transport(ip, src, dst, arrives_from_container))
+    let mut bytes = with_transport(ip, src, dst, arrives_from_container);
+    let tags = own.tags.iter().flat_map(|(kind, id)| [kind, id]).flat_map(u16::to_be_bytes);
+    bytes.splice(12..12, tags);
+    Ok(bytes)
 }
 
 fn mac_of(cx: &Context<'_>, network: NetworkId, ip: Ip) -> Option<Mac> {
@@ -192,6 +195,7 @@ pub fn decode(frame: &[u8]) -> String {
         }
         None => String::new(),
     };
+    let tags = sliced.vlan_ids().iter().fold(String::new(), |tags, id| format!("{tags}  vlan {}", id.value()));
     let ip = match &sliced.net {
         Some(NetSlice::Ipv4(ip)) => {
             let header = ip.header();
@@ -230,5 +234,5 @@ pub fn decode(frame: &[u8]) -> String {
         Some(TransportSlice::Igmp(_)) => "igmp".to_owned(),
         None => String::new(),
     };
-    format!("{macs}  {ip}  {transport}").trim_end().to_owned()
+    format!("{macs}{tags}  {ip}  {transport}").trim_end().to_owned()
 }

@@ -106,7 +106,7 @@ impl Replay<'_> {
 
 fn decide(cx: &Context<'_>, local: &mut WorkerState, port: PortId, frame: &mut Frame<'_>) -> Verdict {
     match cx.around.port(port) {
-        Some(own) if !path::claims(cx, &own.role, frame) => Verdict::Host,
+        Some(own) if !path::claims(cx, own, frame) => Verdict::Host,
         _ => match path::walk(cx, local, port, frame, &mut Silent) {
             // Nobody can be asked here.
             Verdict::Hold { .. } => Verdict::Drop(Reason::NoNeighbour),

@@ -90,6 +90,16 @@ impl<'a> Frame<'a> {
         true
     }
 
+    /// Moves the packet's first byte within its buffer; its end stays, and so does what lies in further buffers. False,
+    /// and nothing is changed, if it would come to lie behind the end.
+    pub(super) fn move_start(&mut self, start: usize) -> bool {
+        let fits = start <= self.end;
+        if fits {
+            self.start = start;
+        }
+        fits
+    }
+
     /// The whole buffer, for answers that are built around the packet.
     #[inline]
     pub(super) fn buffer_mut(&mut self) -> &mut [u8] {

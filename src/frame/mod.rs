@@ -22,6 +22,7 @@ mod rewrite;
 mod rewrite_error;
 mod tcp_reset;
 mod transport;
+mod vlan;
 
 pub use answer::may_answer_with_error;
 pub use arp::{ARP_FRAME_LEN, Arp, ArpOperation, arp_reply, arp_request};
@@ -39,3 +40,4 @@ pub use parse::{ETHERNET_LEN, Parsed, parse, parse_into};
 pub use rewrite::{ChecksumWork, Rewrite, rewrite, set_macs};
 pub use rewrite_error::rewrite_error;
 pub use tcp_reset::tcp_reset;
+pub use vlan::{bears_tags, pop_tags, push_tags};

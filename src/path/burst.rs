@@ -4,6 +4,7 @@ use super::ahead::{self, Ahead};
 use super::observe::Silent;
 use super::port::Role;
 use super::recent::Recent;
+use super::tags;
 use super::verdict::Verdict;
 use super::walk::{Context, Walk, walk_parsed};
 use super::worker_state::WorkerState;
@@ -24,8 +25,13 @@ pub fn walk_burst(
 ) -> usize {
     let count = frames.len().min(verdicts.len()).min(BURST);
     let mut parsed = [const { Err(Malformed::Truncated) }; BURST];
-    for (frame, parsed) in frames[..count].iter().zip(&mut parsed) {
-        frame::parse_into(frame, parsed);
+    let tags = tags::of(cx, port);
+    for (frame, parsed) in frames[..count].iter_mut().zip(&mut parsed) {
+        if tags::take_off(frame, tags) {
+            frame::parse_into(frame, parsed);
+        } else {
+            *parsed = Err(Malformed::VlanTagged);
+        }
     }
     let mut ahead = [Ahead::default(); BURST];
     if let Some(own) = cx.around.port(port) {
@@ -47,9 +53,15 @@ pub fn walk_burst(
         }
         _ => {}
     }
-    for (((frame, parsed), verdict), ahead) in frames[..count].iter_mut().zip(&parsed).zip(verdicts).zip(&ahead) {
+    let verdicts = &mut verdicts[..count];
+    for (((frame, parsed), verdict), ahead) in frames[..count].iter_mut().zip(&parsed).zip(&mut *verdicts).zip(&ahead) {
         let mut walk = Walk { cx, local, port, recent: &recent, ahead, observer: &mut Silent };
         walk_parsed(&mut walk, frame, parsed, verdict);
+    }
+    if cx.around.has_tags {
+        for (frame, verdict) in frames[..count].iter_mut().zip(verdicts) {
+            tags::put_on(cx, port, frame, verdict);
+        }
     }
     count
 }

@@ -6,9 +6,9 @@
 //! Left out is what is no function of the packet: later fragments follow their first, which the program remembers.
 
 use super::client_error;
-use super::port::Role;
+use super::port::{Port, Role};
 use super::walk::Context;
-use crate::frame::Frame;
+use crate::frame::{Frame, bears_tags};
 use crate::naming::{Public, Wire};
 use crate::units::{Endpoint, Ip, Proto};
 
@@ -17,18 +17,20 @@ const ETHERNET_LEN: usize = 14;
 const MAX_EXTENSION_HEADERS: usize = 6;
 
 /// True if the XDP program would hand the frame to the engine; what it would not is the kernel's. On access ports all
-/// is the engine's.
+/// is the engine's. Where a port has VLAN tags, what does not bear them is the kernel's.
 #[must_use]
-pub fn claims(cx: &Context<'_>, role: &Role, frame: &Frame<'_>) -> bool {
-    let (uplink, external) = match role {
+pub fn claims(cx: &Context<'_>, port: &Port, frame: &Frame<'_>) -> bool {
+    let (uplink, external) = match &port.role {
         Role::Access(_) => return true,
-        Role::Uplink { .. } => (true, role.is_external()),
+        Role::Uplink { external } => (true, *external),
         Role::External => (false, true),
     };
     let bytes = frame.bytes();
-    let header = match bytes.get(12..ETHERNET_LEN) {
-        Some([0x08, 0x00]) => Header::read_v4(bytes, ETHERNET_LEN, None),
-        Some([0x86, 0xdd]) => Header::read_v6(bytes, ETHERNET_LEN, None),
+    let at = ETHERNET_LEN + port.tags.byte_len();
+    let header = match bytes.get(at - 2..at) {
+        _ if !bears_tags(bytes, port.tags) => None,
+        Some([0x08, 0x00]) => Header::read_v4(bytes, at, None),
+        Some([0x86, 0xdd]) => Header::read_v6(bytes, at, None),
         _ => None,
     };
     let rules = Rules { cx, uplink, external, gateway: cx.around.is_gateway() };

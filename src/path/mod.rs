@@ -38,6 +38,7 @@ mod recent;
 mod replica;
 mod reply;
 mod source;
+mod tags;
 mod verdict;
 mod walk;
 mod worker_state;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::hint::Probed;
 use crate::naming::{ContainerId, Networks};
-use crate::units::{Ip, Mac, NetworkId, PortId, PortRange};
+use crate::units::{Ip, Mac, NetworkId, PortId, PortRange, VlanTags};
 
 /// An interface under the engine.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Port {
     pub mac: Mac,
     /// The largest IP packet that leaves by it, in bytes.
     pub mtu: u32,
+    /// The VLAN tags that all frames of the engine bear there.
+    pub tags: VlanTags,
 }
 
 /// What a port leads to.
@@ -65,6 +67,8 @@ pub struct Surroundings {
     pub uplinks: Vec<PortId>,
     /// The one of them, if there are no others: no route has to be asked for it.
     pub only_uplink: Option<PortId>,
+    /// Some port has VLAN tags.
+    pub has_tags: bool,
     /// What is probed on this server.
     pub probed: Arc<Probed>,
 }

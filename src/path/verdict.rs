@@ -84,7 +84,7 @@ named_enum! {
         // What the frame is: first all that `Malformed` names, under the same words.
         /// The bytes end within the Ethernet or IP header, or all headers do not lie in the first buffer.
         Truncated => "malformed_truncated",
-        /// The frame has an 802.1Q or 802.1ad tag, which is not carried.
+        /// The frame's VLAN tags are not those of its port: access ports have none.
         VlanTagged => "vlan_tagged",
         /// The IP version is not the one that the Ethernet type names.
         BadVersion => "malformed_version",

@@ -7,7 +7,7 @@ use super::port::{Port, Role, Surroundings};
 use super::recent::Recent;
 use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
-use super::{arp, client_error, egress, gateway, ingress, ndp, reply};
+use super::{arp, client_error, egress, gateway, ingress, ndp, reply, tags};
 use crate::flow::State;
 use crate::frame::{self, ChecksumWork, Fragment, Frame, L4, Packet, Parsed, Rewrite, TcpFlags};
 use crate::naming::View;
@@ -50,7 +50,8 @@ pub fn walk<O: Observer>(
     frame: &mut Frame<'_>,
     observer: &mut O,
 ) -> Verdict {
-    let parsed = frame::parse(frame);
+    let is_ours = tags::take_off(frame, tags::of(cx, port));
+    let parsed = if is_ours { frame::parse(frame) } else { Err(frame::Malformed::VlanTagged) };
     let ahead = match (cx.around.port(port), &parsed) {
         (Some(own), Ok(Parsed::Ip(packet))) => Ahead::begin(cx, &own.role, packet),
         _ => Ahead::default(),
@@ -58,6 +59,9 @@ pub fn walk<O: Observer>(
     let mut walk = Walk { cx, local, port, recent: &Recent::default(), ahead: &ahead, observer };
     let mut verdict = Verdict::Consume;
     walk_parsed(&mut walk, frame, &parsed, &mut verdict);
+    if cx.around.has_tags {
+        tags::put_on(cx, port, frame, &mut verdict);
+    }
     verdict
 }
 

@@ -3,7 +3,9 @@
 mod address;
 mod endpoint;
 mod ids;
+mod vlan;
 
 pub use address::{Ip, Mac, ParseAddressError, Prefix};
 pub use endpoint::{Endpoint, PortRange, Proto};
 pub use ids::{FrameLen, NetworkId, PortId, QueueId, Tick};
+pub use vlan::VlanTags;

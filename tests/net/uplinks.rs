@@ -1,11 +1,14 @@
 //! Servers with several uplinks, several ServerIPs and NICs towards clients: the kernel's routes say which port a packet
 //! leaves by, and what a route says changes under traffic.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 
 use crate::lab::capture::Capture;
 use crate::lab::load::Load;
 use crate::lab::peers::{Greeter, Parrot, connect, greeting, says_back, udp, udp_echo};
+use crate::lab::raw::{self, Injector};
 use crate::lab::underlay::western_ip;
 use crate::lab::{Lab, MAPPING, Member, OUTSIDE, SOON, server_ip, until};
 
@@ -156,4 +159,103 @@ fn a_gateways_containers_reach_the_outside_by_its_other_nic() {
     );
     assert!(!udp_echo(&udp(lab.at("outside"), (wan, 20490)), b"in?", 1));
     assert!(lab.engine(6).drops(Some("wan"), "no_binding") > 0);
+}
+
+/// The lab's servers, with VLAN tags on their uplinks. What the wire hands on has its tags in the frame, as NICs are told
+/// to leave them.
+fn on_vlan(vlan: &str) -> Lab {
+    let mut lab = Lab::new();
+    for server in [1, 2] {
+        lab.amend_config(server, "role = \"uplink\"", &format!("role = \"uplink\"\nvlan = {vlan}"));
+        let peer = format!("to-s{server}");
+        lab.at("wire").run("ethtool", &["-K", &peer, "txvlan", "off", "tx-vlan-stag-hw-insert", "off"]);
+    }
+    lab
+}
+
+/// Connections, datagrams and full-size packets between servers bear the tag, and nothing else that arrives is taken.
+#[test]
+fn frames_on_the_wire_bear_the_tag_of_the_uplink() {
+    let mut lab = on_vlan("100");
+    lab.start(1);
+    lab.start(2);
+    let wire = Capture::start(lab.at("wire"), "br0", "");
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let parrot = Parrot::start(lab.at("web"), 7);
+    let mut stream = connect(lab.at("alice"), (WEB, 80)).expect("web on its VLAN");
+    assert_eq!(greeting(&mut stream), "I am web, you are 10.0.0.1");
+    says_back(&mut stream, &[7; 300_000]).expect("both directions");
+    let socket = udp(lab.at("carol"), (WEB, 7));
+    assert!(udp_echo(&socket, &[7; 1472], 3), "1500 bytes of IP, and the tag");
+    wire.until("the full-size packet", |seen| seen.len == 1500 && seen.proto == 17);
+    let seen = wire.packets();
+    assert!(seen.len() > 100, "{}", seen.len());
+    for packet in &seen {
+        assert_eq!(packet.vlans, [100], "{packet:?}");
+        assert!(packet.checksums_right, "{packet:?}");
+    }
+
+    // The same datagram in other frames is the kernel's, and does not reach the engine.
+    let macs = (raw::mac("02:00:00:00:00:fe"), raw::mac("02:00:00:00:00:02"));
+    let bare = raw::udp(macs, (OUTSIDE, 9), (server_ip(2), 20482), b"hello");
+    let mut injector = Injector::new(lab.at("router"), "eth1");
+    injector.send(&bare);
+    injector.send(&raw::tagged(&bare, &[101]));
+    injector.send(&raw::tagged(&bare, &[100, 100]));
+    injector.send(&raw::tagged(&bare, &[100]));
+    until("the one with the tag", SOON, || (lab.engine(2).drops(Some("uplink"), "not_public") == 1).then_some(()));
+    assert_eq!(lab.engine(2).dropped_but_multicast(), 1, "and no other: {}", lab.engine(2).all_drops());
+    assert_eq!(parrot.last().map(|from| from.ip()), Some(IpAddr::from([10, 0, 0, 3])));
+}
+
+/// Two tags take four bytes of the MTU, and senders learn it.
+#[test]
+fn two_tags_go_around_each_frame() {
+    let mut lab = on_vlan("[200, 100]");
+    lab.start(1);
+    lab.start(2);
+    let wire = Capture::start(lab.at("wire"), "br0", "");
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let _parrot = Parrot::start(lab.at("web"), 7);
+    let mut stream = connect(lab.at("alice"), (WEB, 80)).expect("web on its VLANs");
+    says_back_after_greeting(&mut stream);
+    assert_eq!(count(&mut lab, 1, "uplink", "mtu"), 1496);
+    let socket = udp(lab.at("carol"), (WEB, 7));
+    // Whoever can't carry one says so, and then so does the kernel (RFC 1191).
+    set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO).expect("a socket option");
+    assert!(udp_echo(&socket, &[7; 1468], 3), "1496 bytes of IP, and the tags");
+    let _ = socket.send(&[7; 1472]);
+    until("carol is told", SOON, || socket.send(&[7; 1472]).is_err().then_some(()));
+    wire.until("the full-size packet", |seen| seen.len == 1496 && seen.proto == 17);
+    for packet in &wire.packets() {
+        assert_eq!(packet.vlans, [200, 100], "{packet:?}");
+    }
+}
+
+fn says_back_after_greeting(stream: &mut TcpStream) {
+    greeting(stream);
+    says_back(stream, &[7; 300_000]).expect("both directions");
+}
+
+/// Where the kernel has a device of its own for the VLAN, its routes and neighbours name that.
+#[test]
+fn the_kernels_device_for_a_vlan_has_the_routes() {
+    let mut lab = on_vlan("100");
+    lab.amend_config(1, "vlan = 100", "vlan = 100\nroutes = \"vlan100\"");
+    lab.set_mapping(&any_link(MAPPING));
+    let s1 = lab.at("s1");
+    s1.ip("link add vlan100 type veth peer name vlan100-far");
+    s1.ip("link set vlan100-far up");
+    s1.ip("link set vlan100 up");
+    s1.ip("addr flush dev eth1");
+    s1.ip("addr add 192.168.50.1/24 dev vlan100");
+    s1.ip("neigh add 192.168.50.2 lladdr 02:00:00:00:00:02 dev vlan100 nud permanent");
+    lab.at("s2").ip("neigh add 192.168.50.1 lladdr 02:00:00:00:00:01 dev eth1 nud permanent");
+    lab.start(1);
+    lab.start(2);
+    let wire = Capture::start(lab.at("wire"), "br0", "vlan 100 and tcp");
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    says_back_after_greeting(&mut connect(lab.at("alice"), (WEB, 80)).expect("by eth1, with the routes of vlan100"));
+    let seen = wire.until("a segment", |seen| seen.dst == server_ip(2));
+    assert_eq!(seen.vlans, [100]);
 }

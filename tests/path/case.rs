@@ -195,6 +195,9 @@ fn shown(frame: &Option<Vec<u8>>) -> String {
 /// Holds lengths and checksums of a frame against smoltcp.
 pub fn verify(frame: &[u8]) -> Result<(), String> {
     let ethernet = EthernetFrame::new_checked(frame).map_err(|error| error.to_string())?;
+    if matches!(ethernet.ethertype().into(), 0x8100_u16 | 0x88a8) {
+        return verify(&[&frame[..12], &frame[16..]].concat());
+    }
     if ethernet.ethertype() == EthernetProtocol::Arp {
         return ArpPacket::new_checked(ethernet.payload()).map(|_| ()).map_err(|error| error.to_string());
     }

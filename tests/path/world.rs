@@ -134,8 +134,8 @@ impl World {
         let names = assembly.names.view(&guard);
         let cx = Context { names, around: &assembly.around, state, hops, now: *now, dry_run: true };
         let mut buffer = buffer(frame);
-        let role = &assembly.around.port(self.port(port)).unwrap().role;
-        claims(&cx, role, &Frame::new(&mut buffer, ROOM, frame.len()))
+        let port = assembly.around.port(self.port(port)).unwrap();
+        claims(&cx, port, &Frame::new(&mut buffer, ROOM, frame.len()))
     }
 
     /// Whole bursts, as the engine walks them.

@@ -84,7 +84,7 @@ pub fn attach(interface: &str, kind: Kind, pin_dir: &Path, want: Want) -> Result
     let frags = |mode| want.frags && mode == Mode::Native;
     let reopened = match (&former, interface.xdp, maps) {
         (Some(_), Some(installed), Some(maps)) => {
-            Program::reopen(kind, frags(installed.mode), maps, installed.program_id)
+            Program::reopen(kind, want.tags, frags(installed.mode), maps, installed.program_id)
         }
         _ => None,
     };
@@ -98,7 +98,7 @@ pub fn attach(interface: &str, kind: Kind, pin_dir: &Path, want: Want) -> Result
     let (mut program, link, mode, takeover, fallback) = match (former, interface.xdp, reopened) {
         (Some(link), Some(installed), Some(program)) => (program, link, installed.mode, Takeover::Same, None),
         (Some(link), Some(installed), None) => {
-            let program = Program::load_with(kind, frags(installed.mode), maps)?;
+            let program = Program::load_with(kind, want.tags, frags(installed.mode), maps)?;
             let takeover = take_over(&program, &link, installed, &interface)?;
             (program, link, installed.mode, takeover, None)
         }
@@ -178,7 +178,7 @@ type Anew = (Program, Link, Mode, Option<String>);
 
 fn attach_anew(kind: Kind, interface: &Interface, want: Want, maps: Option<&Path>) -> Result<Anew, AttachError> {
     let failed = |error| AttachError::Attach(interface.name.clone(), error);
-    let program = Program::load_with(kind, want.frags, maps)?;
+    let program = Program::load_with(kind, want.tags, want.frags, maps)?;
     let error = match Link::create(program.fd()?, interface.index, Mode::Native) {
         Ok(link) => return Ok((program, link, Mode::Native, None)),
         Err(error) => error,
@@ -188,7 +188,7 @@ fn attach_anew(kind: Kind, interface: &Interface, want: Want, maps: Option<&Path
         return Err(failed(error));
     }
     // Generic mode is given whole packets, and has crashed kernels with the `frags` variant.
-    let program = if want.frags { Program::load_with(kind, false, maps)? } else { program };
+    let program = if want.frags { Program::load_with(kind, want.tags, false, maps)? } else { program };
     let link = Link::create(program.fd()?, interface.index, Mode::Generic).map_err(failed)?;
     Ok((program, link, Mode::Generic, Some(format!("the driver refused native XDP: {error}"))))
 }

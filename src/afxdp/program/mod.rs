@@ -8,8 +8,10 @@
 //! field that lies beyond the end of the frame, or beyond the end of the IP packet by its length field, cannot be read.
 //! Rules, in their order; *claimed* means handed over as on an access port, *passed* is `XDP_PASS`:
 //!
-//! 1. **Ethernet.** ARP requests for a public IP with `neighbour`, on an external port: claimed. Other than IPv4 or IPv6
-//!    (VLAN-tagged frames too): passed.
+//! 1. **Ethernet.** Frames that do not bear the port's VLAN tags, in their order and with the Ethernet types 0x88a8 around
+//!    0x8100, are passed; priorities are not looked at. What follows the tags of those that do is read as if there were
+//!    none. ARP requests for a public IP with `neighbour`, on an external port: claimed. Other than IPv4 or IPv6 (further
+//!    tags too): passed.
 //! 2. **IPv4.** Passed if version is not 4, header length below 20 or total length below the header length.
 //! 3. **IPv6.** Passed if version is not 6, or if source or destination is an IPv4-mapped address. Hop-by-hop, routing,
 //!    fragment and destination options headers are skipped, 6 in all; passed if there are more, if one cannot be read,
@@ -57,6 +59,8 @@ mod kernel;
 mod object;
 mod pins;
 
+use crate::units::VlanTags;
+
 pub use attach::{AttachError, Attached, Scope, Takeover, attach, check, detach, mode, pinned};
 pub use claims::{Claims, ClaimsMap, PublicIp};
 pub use counters::{Counter, Counters};
@@ -91,6 +95,8 @@ pub enum Mode {
 /// What is wanted of an attachment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Want {
+    /// The VLAN tags of claimed frames; nothing on access ports.
+    pub tags: VlanTags,
     /// Frames of several buffers, where the MTU needs them. In native mode only.
     pub frags: bool,
 }

@@ -15,7 +15,7 @@ use aya_obj::programs::XdpAttachType;
 use super::claims::{ClaimsMap, io_error};
 use super::pins::PROGRAM;
 use super::{Counters, Kind};
-use crate::units::QueueId;
+use crate::units::{QueueId, VlanTags};
 
 const UPLINK: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uplink.bpf.o"));
 const ACCESS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/access.bpf.o"));
@@ -52,12 +52,17 @@ pub struct Program {
 
 impl Program {
     /// Loads the program for a kind of port: without interface, pins or claims. `frags` for frames of several buffers.
-    pub fn load(kind: Kind, frags: bool) -> Result<Program, EbpfError> {
-        Program::load_with(kind, frags, None)
+    pub fn load(kind: Kind, tags: VlanTags, frags: bool) -> Result<Program, EbpfError> {
+        Program::load_with(kind, tags, frags, None)
     }
 
     /// The same, with the maps that are pinned in `pins`, or pinned there now.
-    pub(super) fn load_with(kind: Kind, frags: bool, pins: Option<&Path>) -> Result<Program, EbpfError> {
+    pub(super) fn load_with(
+        kind: Kind,
+        tags: VlanTags,
+        frags: bool,
+        pins: Option<&Path>,
+    ) -> Result<Program, EbpfError> {
         let (object, name, maps) = parts(kind, frags);
         let mut loader = EbpfLoader::new();
         if let Some(dir) = pins {
@@ -66,7 +71,7 @@ impl Program {
             }
         }
         let mut ebpf = loader.load(object)?;
-        set_role(kind, ebpf.map_mut("settings"))?;
+        set_role(kind, tags, ebpf.map_mut("settings"))?;
         let program: &mut Xdp = ebpf.program_mut(name).ok_or_else(|| absent(name))?.try_into()?;
         program.load()?;
         let mut maps: BTreeMap<_, _> = maps.iter().filter_map(|&map| Some((map, ebpf.take_map(map)?))).collect();
@@ -75,7 +80,7 @@ impl Program {
 
     /// The program `installed` and its maps, if a former engine of this very build pinned them in `pins`. That takes no
     /// time, where a program that is loaded has to be verified. `None` if anything is not as it should be.
-    pub(super) fn reopen(kind: Kind, frags: bool, pins: &Path, installed: u32) -> Option<Program> {
+    pub(super) fn reopen(kind: Kind, tags: VlanTags, frags: bool, pins: &Path, installed: u32) -> Option<Program> {
         let (_, _, names) = parts(kind, frags);
         let xdp = Xdp::from_pin(pins.join(pin_name(kind, frags)), XdpAttachType::Interface).ok()?;
         let info = xdp.info().ok()?;
@@ -90,7 +95,7 @@ impl Program {
         if info.id() != installed || !uses_these {
             return None;
         }
-        set_role(kind, maps.get_mut("settings")).ok()?;
+        set_role(kind, tags, maps.get_mut("settings")).ok()?;
         Program::assemble(kind, Code::Pinned(Box::new(xdp)), &mut maps).ok()
     }
 
@@ -221,12 +226,14 @@ pub(super) fn pin_name(kind: Kind, frags: bool) -> String {
     format!("{PROGRAM}{:016x}", hasher.finish())
 }
 
-fn set_role(kind: Kind, settings: Option<&mut Map>) -> Result<(), EbpfError> {
+fn set_role(kind: Kind, tags: VlanTags, settings: Option<&mut Map>) -> Result<(), EbpfError> {
     let role = match kind {
         Kind::Access => return Ok(()),
         Kind::Uplink { external: false } => 0,
         Kind::Uplink { external: true } | Kind::External => ROLE_EXTERNAL,
     };
+    let ids = tags.ids().iter().zip([8, 20]).map(|(&id, at)| u32::from(id) << at);
+    let role = role | (tags.ids().len() as u32) << 4 | ids.sum::<u32>();
     let mut settings: Array<_, u32> = settings.ok_or_else(|| absent("settings"))?.try_into()?;
     Ok(settings.set(0, role, 0)?)
 }

@@ -52,8 +52,12 @@ struct fragment_decision {
 };
 
 #define ROLE_EXTERNAL 1
+/* How many VLAN tags frames bear (0 to 2), and their identifiers, outermost first. */
+#define ROLE_TAGS(role) ((role) >> 4 & 3)
+#define ROLE_FIRST_TAG(role) ((role) >> 8 & 0xfff)
+#define ROLE_SECOND_TAG(role) ((role) >> 20 & 0xfff)
 
-/* The role of the interface. Written by the loader. */
+/* The role of the interface, and its VLAN tags. Written by the loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -337,15 +341,41 @@ static __always_inline bool asks_for_public(const struct frame *frame)
 	return engine_answers_neighbours(&ip);
 }
 
+/* True if the frame's outermost tag is this one, whatever its priority; the frame then begins 4 bytes later, so that what
+ * follows the tag is where it is in untagged frames. */
+static __always_inline bool take_off(struct frame *frame, __u16 type, __u16 id)
+{
+	const __be16 *tag = bytes_at(frame, ETHERNET_HEADER - 2, 6);
+	if (!tag || tag[0] != bpf_htons(type) || (bpf_ntohs(tag[1]) & 0xfff) != id)
+		return false;
+	frame->data += 4;
+	return true;
+}
+
+static __always_inline bool take_off_tags(struct frame *frame, __u32 role)
+{
+	switch (ROLE_TAGS(role)) {
+	case 0:
+		return true;
+	case 1:
+		return take_off(frame, ETHERTYPE_VLAN, ROLE_FIRST_TAG(role));
+	default:
+		return take_off(frame, ETHERTYPE_QINQ, ROLE_FIRST_TAG(role)) &&
+		       take_off(frame, ETHERTYPE_VLAN, ROLE_SECOND_TAG(role));
+	}
+}
+
 static __always_inline int filter(struct xdp_md *ctx)
 {
 	struct frame frame = { (void *)(long)ctx->data, (void *)(long)ctx->data_end };
-	const __be16 *ethernet = bytes_at(&frame, 0, ETHERNET_HEADER);
-	if (!ethernet)
-		return pass(PASSED_UNREADABLE);
 	__u32 zero = 0;
 	const __u32 *setting = bpf_map_lookup_elem(&settings, &zero);
 	__u32 role = setting ? *setting : 0;
+	if (!take_off_tags(&frame, role))
+		return pass(PASSED_VLAN);
+	const __be16 *ethernet = bytes_at(&frame, 0, ETHERNET_HEADER);
+	if (!ethernet)
+		return pass(PASSED_UNREADABLE);
 
 	struct packet packet = {};
 	bool readable;

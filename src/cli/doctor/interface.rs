@@ -55,6 +55,7 @@ fn judge(port: &Port, link: &Link, capability: &Capability, workers: usize, upli
     }
     findings.push(mtu(port, link, capability, uplink_mtu));
     findings.extend(offloads(link, capability));
+    findings.extend(vlan(port, link, capability));
     findings.push(queues(link, capability, workers));
     findings
 }
@@ -119,6 +120,24 @@ fn offloads(link: &Link, capability: &Capability) -> Vec<Finding> {
     on.map(fail).collect()
 }
 
+/// Offloads that take a VLAN tag out of the frame, where no XDP program sees it.
+fn vlan(port: &Port, link: &Link, capability: &Capability) -> Option<Finding> {
+    let (one, two) = ("rx-vlan-hw-parse", "rx-vlan-stag-hw-parse");
+    let is_on = |feature: &str| capability.features.iter().any(|on| on == feature);
+    let feature = match port.tags.ids().len() {
+        0 => return None,
+        1 => Some(one).filter(|feature| is_on(feature)),
+        _ => [two, one].into_iter().find(|feature| is_on(feature)),
+    }?;
+    let name = &link.name;
+    // On a veth it is the sender that keeps the tag out of the frame.
+    let advice = match link.kind.as_deref() {
+        Some("veth") => format!("at the peer of {name}: ethtool -K PEER txvlan off tx-vlan-stag-hw-insert off"),
+        _ => format!("ethtool -K {name} {feature} off"),
+    };
+    Some(Finding::warn("", format!("{feature} is on: XDP may not see the VLAN tags that frames came with"), advice))
+}
+
 fn queues(link: &Link, capability: &Capability, workers: usize) -> Finding {
     let (rx, rx_max) = capability.queues.map_or(link.queues, |queues| (queues.rx, queues.rx_max));
     if rx == 0 {
@@ -139,6 +158,7 @@ mod tests {
     use super::super::finding::Level;
     use super::*;
     use crate::control::kernel::Queues;
+    use crate::units::VlanTags;
 
     const NATIVE: u64 = 1;
     const ZERO_COPY: u64 = 8;
@@ -160,7 +180,15 @@ mod tests {
 
     fn access() -> Port {
         let role = Role::Access { network: "blue".into(), mac: None, id: None };
-        Port { name: "web1".into(), interface: Some("eth1".into()), role, address: None, mtu: None }
+        Port {
+            name: "web1".into(),
+            interface: Some("eth1".into()),
+            role,
+            address: None,
+            mtu: None,
+            tags: VlanTags::NONE,
+            routes: None,
+        }
     }
 
     fn can(xdp: u64) -> Capability {
@@ -194,5 +222,22 @@ mod tests {
         assert_eq!(verdict(&jumbo, &can(NATIVE | ZERO_COPY), 4).0, Level::Fail);
         assert_eq!(verdict(&jumbo, &can(all), 4), (Level::Warn, "give both ends of eth1 MTU 1500".into()));
         assert_eq!(verdict(&nic(), &can(all), 6), (Level::Warn, "ethtool -L eth1 combined 6".into()));
+    }
+
+    #[test]
+    fn tags_must_be_left_in_the_frame() {
+        let on =
+            |features: &[&str]| Capability { features: features.iter().map(|&f| f.into()).collect(), ..can(NATIVE) };
+        let advice = |ids: &[u16], link: &Link, capability: &Capability| {
+            let port = Port { tags: VlanTags::new(ids).unwrap(), ..access() };
+            vlan(&port, link, capability).and_then(|finding| finding.advice)
+        };
+        let both = on(&["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"]);
+        assert_eq!(advice(&[], &nic(), &both), None);
+        assert_eq!(advice(&[100], &nic(), &on(&["rx-vlan-stag-hw-parse"])), None);
+        assert_eq!(advice(&[100], &nic(), &both).unwrap(), "ethtool -K eth1 rx-vlan-hw-parse off");
+        assert_eq!(advice(&[200, 100], &nic(), &both).unwrap(), "ethtool -K eth1 rx-vlan-stag-hw-parse off");
+        let veth = Link { kind: Some("veth".into()), ..nic() };
+        assert!(advice(&[100], &veth, &both).unwrap().starts_with("at the peer of eth1: ethtool -K PEER txvlan off"));
     }
 }

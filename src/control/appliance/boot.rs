@@ -17,7 +17,7 @@ use super::state_file;
 use super::succession::Succession;
 use super::{Appliance, Host};
 use crate::afxdp::program::AttachError;
-use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings};
+use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings, mtu_within};
 use crate::control::changes::History;
 use crate::control::config::Mistake;
 use crate::control::health::Prober;
@@ -217,8 +217,9 @@ pub(super) fn report_inherited(engine: &Engine, left: bool) {
 pub(super) fn with_link(around: &Surroundings, id: PortId, link: &Link) -> Option<Surroundings> {
     let port = around.port(id)?;
     let mac = link.mac?;
-    if port.mac == mac && port.mtu == link.mtu {
+    let mtu = mtu_within(link.mtu, port.tags);
+    if port.mac == mac && port.mtu == mtu {
         return None;
     }
-    Some(around.with_port(id, Some(Port { mac, mtu: link.mtu, ..port.clone() })))
+    Some(around.with_port(id, Some(Port { mac, mtu, ..port.clone() })))
 }

@@ -59,5 +59,5 @@ impl News {
 /// The interfaces that routes out of this server may name, and the ports that they mean.
 fn ways(config: &Config) -> impl Iterator<Item = (String, PortId)> {
     let ports = (0..).map(PortId).zip(&config.ports).filter(|(_, port)| port.role.leads_out());
-    ports.filter_map(|(id, port)| Some((port.interface.clone()?, id)))
+    ports.filter_map(|(id, port)| Some((port.routed_as()?.to_owned(), id)))
 }

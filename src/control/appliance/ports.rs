@@ -132,7 +132,7 @@ impl Appliance {
 
     /// Attaches the program, has the workers serve the port, tells packets of it and lets them come.
     fn put_up(&self, port: Port, link: Link, mut config: PortConfig, writer: &NamesWriter) -> Result<(), String> {
-        let want = Want { frags: needs_frags(&link) };
+        let want = Want { frags: needs_frags(&link), ..Want::default() };
         let attached = program::attach(&link.name, Kind::Access, &self.config.engine.pin_dir, want);
         let program = attached.map_err(|error| error.to_string())?;
         report_attached(&port.name, &program);

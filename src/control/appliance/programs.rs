@@ -25,7 +25,7 @@ pub(super) fn attach_all(
     let mut ports = Host::new();
     for Planned { id, port, live, link } in planned {
         let Some(kind) = around.port(*id).map(|port| kind_of(&port.role)) else { continue };
-        let program = program::attach(&link.name, kind, pin_dir, Want { frags: needs_frags(link) })
+        let program = program::attach(&link.name, kind, pin_dir, Want { tags: port.tags, frags: needs_frags(link) })
             .map_err(|err| BootError::Attach(port.name.clone(), err))?;
         report_attached(&port.name, &program);
         ports.insert(*id, PortOnHost { configured: port.clone(), live: *live, link: link.clone(), program });

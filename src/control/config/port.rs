@@ -1,8 +1,9 @@
 //! `[[port]]`: the interfaces that the engine works on.
 
 use toml::Spanned;
+use toml::de::DeValue;
 
-use crate::units::Mac;
+use crate::units::{Mac, VlanTags};
 
 use super::mistake::Mistakes;
 use super::network::{self, check_known, check_repeated};
@@ -20,6 +21,19 @@ pub struct Port {
     pub address: Option<Mac>,
     /// Its MTU, where there is no interface to ask.
     pub mtu: Option<u16>,
+    /// The VLAN tags that frames bear on an uplink or external port.
+    pub tags: VlanTags,
+    /// The device whose routes and neighbours are the port's, where it is not the interface itself: the kernel's own for
+    /// the VLAN.
+    pub routes: Option<String>,
+}
+
+impl Port {
+    /// The device that the kernel's routes name for it.
+    #[must_use]
+    pub fn routed_as(&self) -> Option<&str> {
+        self.routes.as_deref().or(self.interface.as_deref())
+    }
 }
 
 /// What a port is for.
@@ -54,6 +68,8 @@ pub(super) struct Draft {
     arp: bool,
     address: Option<Spanned<Mac>>,
     mtu: Option<Spanned<u32>>,
+    tags: VlanTags,
+    pub(super) routes: Option<Spanned<String>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,6 +105,8 @@ impl Draft {
             role,
             address: self.address.map(Spanned::into_inner),
             mtu: self.mtu.and_then(|mtu| u16::try_from(mtu.into_inner()).ok()),
+            tags: self.tags,
+            routes: self.routes.map(Spanned::into_inner),
         })
     }
 }
@@ -128,16 +146,43 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Draft {
         arp: flag(section.flag("arp")),
         address,
         mtu: section.integer("mtu", MIN_MTU..=u32::from(u16::MAX)),
+        tags: read_tags(section),
+        routes: section.text("routes"),
     };
+    if let Some(routes) = &draft.routes {
+        check_interface(routes, section.mistakes);
+        if !section.has("interface") {
+            section
+                .mistakes
+                .add(&routes.span(), "`routes` has no meaning without `interface`: there is no kernel to ask");
+        }
+    }
     check_role(&draft, section);
     draft
+}
+
+/// `vlan`: one identifier, or the service provider's and then the customer's.
+fn read_tags(section: &mut Section<'_, '_, '_>) -> VlanTags {
+    let Some(value) = section.value("vlan") else { return VlanTags::NONE };
+    let id = |value: &DeValue<'_>| value.as_integer().and_then(|id| id.as_str().parse::<u16>().ok());
+    let ids: Option<Vec<u16>> = match value.get_ref().as_array() {
+        Some(several) => several.iter().map(|one| id(one.get_ref())).collect(),
+        None => id(value.get_ref()).map(|one| vec![one]),
+    };
+    let tags = ids.filter(|ids| !ids.is_empty()).and_then(|ids| VlanTags::new(&ids));
+    if tags.is_none() {
+        let message =
+            "`vlan` must be a number from 1 to 4094, or two in brackets, the outer first: `vlan = [200, 100]`";
+        section.mistakes.add(&value.span(), message);
+    }
+    tags.unwrap_or_default()
 }
 
 /// Notes the keys that the port's role has no use for, or misses.
 fn check_role(port: &Draft, section: &mut Section<'_, '_, '_>) {
     let Some(role) = port.role.as_ref().map(|role| *role.get_ref()) else { return };
     let (word, foreign): (_, &[&'static str]) = match role {
-        Kind::Access => ("access", &["external", "arp"]),
+        Kind::Access => ("access", &["external", "arp", "vlan", "routes"]),
         Kind::Uplink => ("uplink", &["network", "mac", "id"]),
         Kind::External => ("external", &["network", "mac", "id", "external"]),
     };

@@ -175,6 +175,11 @@ fn every_mistake_is_named_by_line_and_column() {
         ),
         ("mtu = 1500", "mtu = 100", "31:7: `mtu` must be 576 to 65535, not 100"),
         ("mtu = 1500", "network = \"blue\"", "31:11: `network` has no meaning on a port with role \"uplink\""),
+        (
+            "network = \"blue\"\nmac",
+            "network = \"blue\"\nvlan = 100\nmac",
+            "38:8: `vlan` has no meaning on a port with role \"access\"",
+        ),
         ("mtu = 1500", "arp = true", "31:7: `arp` on an uplink needs `external = true`"),
         ("name = \"web1\"", "name = \"uplink\"", "34:8: port `uplink` is already on line 27"),
         ("interface = \"veth-web1\"", "interface = \"eth1\"", "35:13: interface `eth1` is already on line 28"),
@@ -243,6 +248,29 @@ fn several_uplinks_tell_which_stations_are_behind_which() {
         "41:6: behind which uplink is 192.168.50.254? Port `west` has no interface whose routes would tell: add `port = \
          \"west\"`, or another"
     );
+}
+
+#[test]
+fn a_port_has_one_vlan_tag_or_two() {
+    let config = |key: &str| parse(&DESIGN.replace("mtu = 1500", &format!("mtu = 1500\n{key}")));
+    let tags = |key: &str| config(key).map(|config| config.ports[0].tags.ids().to_vec());
+    assert_eq!(tags("vlan = 100"), Ok(vec![100]));
+    assert_eq!(tags("vlan = [100]"), Ok(vec![100]));
+    assert_eq!(tags("vlan = [200, 100]"), Ok(vec![200, 100]));
+    assert_eq!(tags("arp = false"), Ok(vec![]));
+    for wrong in ["0", "4095", "[]", "[1, 2, 3]", "[1, 5000]", "-1", "\"100\"", "1.5", "[[1]]"] {
+        let found = tags(&format!("vlan = {wrong}")).unwrap_err();
+        let expected = "/etc/sixway/host.toml:32:8: `vlan` must be a number from 1 to 4094, or two in brackets, the outer \
+                        first: `vlan = [200, 100]`";
+        assert_eq!(found, [expected], "{wrong}");
+    }
+    // The kernel's device for the VLAN is another one than the interface.
+    let with_device = config("vlan = 100\nroutes = \"eth1.100\"").unwrap();
+    assert_eq!(with_device.ports[0].routed_as(), Some("eth1.100"));
+    assert_eq!(config("vlan = 100").unwrap().ports[0].routed_as(), Some("eth1"));
+    let found = parse(&DESIGN.replace("mtu = 1500", "routes = \"eth1.100\"").replace("interface = \"eth1\"\n", ""));
+    let message = "`routes` has no meaning without `interface`: there is no kernel to ask";
+    assert_eq!(found.unwrap_err(), [format!("/etc/sixway/host.toml:30:10: {message}")]);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Seen {
     pub ports: Option<(u16, u16)>,
     /// Total length of the IP packet by its header.
     pub len: u16,
+    /// The VLANs of its tags, outermost first.
+    pub vlans: Vec<u16>,
     /// The whole frame.
     pub bytes: Vec<u8>,
     /// IP and, of whole packets, TCP/UDP/ICMP checksums are right.
@@ -112,6 +114,7 @@ fn decode(frame: &[u8]) -> Option<Seen> {
         ttl: header.ttl(),
         ports,
         len: header.total_len(),
+        vlans: sliced.vlan_ids().iter().map(|id| id.value()).collect(),
         bytes: frame.to_vec(),
         checksums_right: ip_right && l4_right,
     })

@@ -46,7 +46,7 @@ impl Lab {
         host.ip(&format!("addr add {ip}/32 dev eth1"));
         host.ip("route add 192.168.52.1/32 dev eth1");
         host.ip("route replace default via 192.168.52.1");
-        host.ip(&format!("-6 addr flush dev eth1 scope global"));
+        host.ip("-6 addr flush dev eth1 scope global");
         address(host, "eth1", &format!("{ip6}/128"));
         host.ip("-6 route add fd52::1/128 dev eth1");
         host.ip("-6 route replace default via fd52::1 dev eth1");

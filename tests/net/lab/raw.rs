@@ -46,6 +46,12 @@ pub fn tcp(macs: ([u8; 6], [u8; 6]), from: (Ipv4Addr, u16), to: (Ipv4Addr, u16),
     frame
 }
 
+/// The frame with VLAN tags, outermost first.
+pub fn tagged(frame: &[u8], vlan: &[u16]) -> Vec<u8> {
+    let tags = vlan.iter().flat_map(|id| [0x8100, *id]).flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+    [&frame[..12], &tags, &frame[12..]].concat()
+}
+
 /// The octets of a MAC address in text.
 pub fn mac(text: &str) -> [u8; 6] {
     text.parse::<sixway::units::Mac>().expect("a MAC address").0
