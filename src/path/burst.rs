@@ -44,7 +44,7 @@ pub fn walk_burst(
         ahead::choose(cx, access, &recent, &parsed[..count], &mut ahead[..count]);
     }
     for (((frame, parsed), verdict), ahead) in frames[..count].iter_mut().zip(&parsed).zip(verdicts).zip(&ahead) {
-        let mut walk = Walk { cx, local, port, recent: &recent, ahead, observer: &mut Silent };
+        let mut walk = Walk { cx, local, port, recent: &recent, ahead, observer: &mut Silent, ident: None };
         walk_parsed(&mut walk, frame, parsed, verdict);
     }
     count
