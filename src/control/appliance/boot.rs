@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex as Turn, Notify};
 
+use super::back::open_ways;
 use super::claims::Wanted;
 use super::preparation::Preparation;
 use super::programs::{attach_all, connect, frags_at_work, narrow_all};
@@ -22,7 +23,7 @@ use crate::control::changes::History;
 use crate::control::config::Mistake;
 use crate::control::health::Prober;
 use crate::control::kernel::Link;
-use crate::engine::{Engine, StartError, Tables};
+use crate::engine::{Engine, StartError, Tables, WaysBack};
 use crate::flow::ECHO_CLAIM_WORDS;
 use crate::path::{Port, Role, Surroundings, hold_pinned};
 use crate::table::mapped::Words;
@@ -116,6 +117,8 @@ pub(super) fn boot(mut prepared: Preparation, holder: Option<&Path>) -> Result<A
     };
     connect(&engine, &mut ports)?;
     stages.done("packets come");
+    open_ways(&prepared.assembly.around, &mut ports, &tables);
+    stages.done("ways back to the kernel open");
     report_inherited(&engine, left);
     Ok(appliance(prepared, tables, state_file, engine, succession, ports))
 }
@@ -167,7 +170,7 @@ pub(super) fn tables_of(prepared: &mut Preparation) -> Result<(Arc<Tables>, Path
     let hops = fixed_hops(config).next_hops();
     let (names, around) = (Arc::clone(&assembly.names), Swap::new(assembly.around.clone()));
     stages.done("state opened");
-    Ok((Arc::new(Tables { names, around, state, hops: Swap::new(hops) }), state_file))
+    Ok((Arc::new(Tables { names, around, state, hops: Swap::new(hops), back: WaysBack::default() }), state_file))
 }
 
 pub(super) fn start(prepared: &mut Preparation, frags: &[bool], tables: &Arc<Tables>) -> Result<Engine, BootError> {
