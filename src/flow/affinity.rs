@@ -14,6 +14,7 @@
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+use super::hash::fold;
 use super::kept::{By, KeptWord};
 use super::phase::Phase;
 use super::signal::Signal;
@@ -338,11 +339,4 @@ fn places(flow: FlowKey) -> impl Iterator<Item = usize> {
 #[inline]
 fn swap(cell: &AtomicU64, old: KeptWord, new: KeptWord) -> bool {
     old == new || cell.compare_exchange(old.0, new.0, SeqCst, SeqCst).is_ok()
-}
-
-/// A folded multiplication, as in wyhash. With a secret factor nobody can choose flows that share a bucket.
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a ^ 0xa076_1d64_78bd_642f) * u128::from(b ^ 0xe703_7ed1_a0b4_28db);
-    (product as u64) ^ (product >> 64) as u64
 }

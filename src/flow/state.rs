@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use super::entry::Entry;
 use super::layout::{Geometry, Layout, Slot};
 use super::phase::Phase;
-use super::{header, timers};
+use super::{fragments, header, timers};
 use crate::table::mapped::{Opened, Words};
 use crate::units::{Ip, Proto, Tick};
 
@@ -23,6 +23,7 @@ pub struct State {
     pub(super) secret: u64,
     pub(super) quarantine: AtomicU32,
     pub(super) echo_claims: OnceLock<Vec<Words<AtomicU32>>>,
+    pub(super) fragments: fragments::Cells,
 }
 
 /// Why a state started empty.
@@ -66,7 +67,7 @@ impl State {
             Opened::New(words) | Opened::Kept(words) => (words, None),
             Opened::WrongSize(_) => (Words::replace(path, layout.words())?, Some(Fresh::OtherGeometry)),
         };
-        let mut state = State::over(words, layout);
+        let mut state = State::over(words, layout)?;
         let fresh = odd.or(header::mismatch(&state.words, &state.layout, boot_id));
         if fresh.is_some() {
             header::start_empty(&state.words, &state.layout, boot_id);
@@ -83,12 +84,13 @@ impl State {
     /// `InvalidInput` for more than 200 ServerIPs, and if there is no memory.
     pub fn memory(geometry: &Geometry) -> io::Result<State> {
         let layout = sized(geometry)?;
-        Ok(State::over(Words::memory(layout.words())?, layout))
+        State::over(Words::memory(layout.words())?, layout)
     }
 
-    fn over(words: Words, layout: Layout) -> State {
+    fn over(words: Words, layout: Layout) -> io::Result<State> {
         let quarantine = AtomicU32::new(timers::QUARANTINE);
-        State { words, layout, secret: 0, quarantine, echo_claims: OnceLock::new() }
+        let fragments = fragments::Cells::new()?;
+        Ok(State { words, layout, secret: 0, quarantine, echo_claims: OnceLock::new(), fragments })
     }
 
     /// The slot of a wire name, for clocks and quarantine; `None` if it is not one of ours. The port of a portless
