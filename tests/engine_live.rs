@@ -19,7 +19,7 @@ use sixway::afxdp::program::{Attached, Kind, Want, attach};
 use sixway::afxdp::{Copying, Parts};
 use sixway::control::assemble::{Assembly, Interface, state_in_memory};
 use sixway::control::config::Config;
-use sixway::engine::{Engine, EngineConfig, Poll, PortConfig, PortCounters, Stopped, Tables};
+use sixway::engine::{Engine, EngineConfig, Poll, PortConfig, PortCounters, Stopped, Tables, WaysBack};
 use sixway::neighbour::NextHops;
 use sixway::path::{Answer, Reason, hold_pinned};
 use sixway::table::{self, Swap};
@@ -152,6 +152,7 @@ fn tables() -> Arc<Tables> {
         around: Swap::new(assembly.around),
         state,
         hops: Swap::new(NextHops::default()),
+        back: WaysBack::default(),
     })
 }
 

@@ -28,6 +28,8 @@ pub mod handover;
 mod ledger;
 /// Memory that the kernel or another process shares.
 mod mapping;
+/// Sending by a packet socket.
+mod packet;
 /// The XDP programs and their loader.
 pub mod program;
 /// Single-producer, single-consumer rings shared with the kernel.
@@ -41,6 +43,7 @@ mod umem;
 
 pub use audit::{FrameAudit, SocketAudit};
 pub use bind::{BindConfig, Bound, Copying, Registrar};
+pub use packet::PacketSocket;
 pub use socket::{ClosingSocket, Kick, MAX_SEGMENTS, Refused, Segment, Socket, Statistics};
 pub use takeover::{Parts, Survey, Surveyed, TakenOver, TakeoverError};
 pub use umem::{Buffer, CHUNK_SIZE, Pages, Retired, Umem, Window};

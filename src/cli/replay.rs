@@ -79,12 +79,12 @@ fn line(fate: &Fate<'_>, around: &Surroundings) -> Value {
 /// A verdict's word, and why it is a drop or what the answer is.
 fn words(verdict: Verdict) -> (&'static str, Option<&'static str>) {
     match verdict {
-        Verdict::Forward { .. } => ("forwarded", None),
+        Verdict::Forward { .. } | Verdict::Cut { .. } => ("forwarded", None),
         Verdict::Answer { answer, .. } => ("answered", Some(answer.as_str())),
         Verdict::Drop(reason) => ("dropped", Some(reason.as_str())),
         Verdict::Consume | Verdict::Heard => ("consumed", None),
         Verdict::Host => ("host", None),
-        Verdict::Hold { .. } => ("held", None),
+        Verdict::Hold { .. } | Verdict::Await { .. } => ("held", None),
     }
 }
 

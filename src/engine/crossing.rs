@@ -18,6 +18,8 @@ pub(super) const DEPTH: usize = 1024;
 pub(super) enum Sent {
     Forwarded,
     Answered(Answer),
+    /// Nothing: it is a piece of a packet, and not the last one, which counts for all.
+    Part,
 }
 
 /// One segment on its way. Its verdict is counted at the far end, where it is known whether it could be sent.

@@ -172,6 +172,7 @@ impl Worker {
             *route = Route::Nowhere;
         }
         self.drop_held_if(Reason::NoPort, |held| held.from == port || held.to == port);
+        self.drop_early_if(|from| from == port);
         for _ in 0..LAST_KICKS {
             self.flush();
             if !self.queues.iter().any(|queue| queue.port == port && queue.dirty) {

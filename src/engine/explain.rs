@@ -46,10 +46,11 @@ pub fn explain(cx: &Context<'_>, question: &Question) -> Result<Explanation, &'s
     let mut local = WorkerState::new(0, 1, cx.around.ports.len());
     let verdict = path::walk(cx, &mut local, question.port, &mut frame, &mut notes);
     let after = match verdict {
-        Verdict::Forward { port } | Verdict::Answer { port, .. } | Verdict::Hold { port, .. } => {
-            Some((port, frame.bytes().to_vec()))
-        }
-        Verdict::Drop(_) | Verdict::Consume | Verdict::Heard | Verdict::Host => None,
+        Verdict::Forward { port }
+        | Verdict::Cut { port, .. }
+        | Verdict::Answer { port, .. }
+        | Verdict::Hold { port, .. } => Some((port, frame.bytes().to_vec())),
+        Verdict::Drop(_) | Verdict::Consume | Verdict::Heard | Verdict::Host | Verdict::Await { .. } => None,
     };
     Ok(Explanation { before, steps: notes.0, verdict, after })
 }
@@ -174,6 +175,8 @@ pub fn verdict_text(verdict: &Verdict, around: &Surroundings) -> String {
     let port = |id: &PortId| around.port(*id).map_or_else(|| id.0.to_string(), |port| port.name.clone());
     match verdict {
         Verdict::Forward { port: to } => format!("forwarded by port {}", port(to)),
+        Verdict::Cut { port: to, mtu } => format!("forwarded in pieces of {mtu} bytes by port {}", port(to)),
+        Verdict::Await { .. } => "held until its packet's first fragment comes".to_owned(),
         Verdict::Answer { port: to, answer } => format!("answered ({answer}) by port {}", port(to)),
         Verdict::Drop(reason) => format!("dropped: {reason}"),
         Verdict::Consume | Verdict::Heard => "consumed".to_owned(),

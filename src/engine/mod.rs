@@ -9,6 +9,8 @@
 mod affinity;
 /// Which worker serves which queue.
 mod assignment;
+/// What is the kernel's after all.
+mod back;
 /// A burst of segments through the walk.
 mod burst;
 /// How an engine is to run, and why it does not.
@@ -19,6 +21,8 @@ mod counters;
 mod crossing;
 /// What each worker will begin with.
 mod draft;
+/// Fragments that wait for the first of their packet.
+mod early;
 /// What workers are asked to do between bursts.
 mod errand;
 /// What would happen to a packet, step by step.
@@ -31,6 +35,8 @@ mod held;
 mod live;
 /// Packet memory that is made meanwhile.
 mod memory;
+/// Packets that leave in pieces.
+mod pieces;
 /// The engine over captures.
 pub mod replay;
 /// Carrying verdicts out.
@@ -46,6 +52,7 @@ mod wake;
 /// The loop of one worker.
 mod worker;
 
+pub use back::{WayBack, WaysBack};
 pub use config::{AttachError, EngineConfig, Poll, PortConfig, Resolve, StartError};
 pub use counters::{Counters, PortCounters, QueueCounters, WorkerCounters};
 pub use draft::fits;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::{DataLink, TsResolution};
 
-use crate::flow::State;
-use crate::frame::Frame;
+use super::early::Early;
+use crate::flow::{FragmentKey, State};
+use crate::frame::{self, Frame, Piece};
 use crate::naming::Names;
 use crate::neighbour::NextHops;
-use crate::path::{self, Context, Reason, Silent, Surroundings, Verdict, WorkerState};
+use crate::path::{self, Claim, Claimant, Context, Reason, Silent, Surroundings, Verdict, WorkerState};
 use crate::table;
 use crate::units::{PortId, Tick};
 
@@ -39,8 +40,8 @@ pub struct Fate<'a> {
     pub number: u64,
     pub port: PortId,
     pub verdict: Verdict,
-    /// What left, and by which port; `None` if nothing did.
-    pub sent: Option<(PortId, &'a [u8])>,
+    /// What left, and by which port: nothing, a frame, or the pieces of one.
+    pub sent: &'a [(PortId, Vec<u8>)],
 }
 
 /// Why a replay could not be run.
@@ -60,59 +61,189 @@ impl std::error::Error for ReplayError {}
 
 impl Replay<'_> {
     /// Runs all frames in the order of their stamps, ties in the order of the inputs, and tells `each` what became of
-    /// them.
+    /// them: of a fragment that came before its first, when that is known.
     ///
     /// # Errors
     /// A capture that can't be read, or an output that can't be written.
     pub fn run(self, mut each: impl FnMut(&Fate<'_>)) -> Result<(), ReplayError> {
         let mut inputs = Inputs::open(&self.inputs)?;
-        let mut outputs = Outputs::create(self.out, self.around)?;
-        let mut local = WorkerState::new(0, 1, self.around.ports.len());
-        let mut buf = Vec::new();
+        let mut under_way = UnderWay {
+            outputs: Outputs::create(self.out, self.around)?,
+            local: WorkerState::new(0, 1, self.around.ports.len()),
+            claimant: Claimant::default(),
+            early: Early::new(),
+        };
+        let guard = table::pin();
+        let context = |now| Context {
+            names: self.names.view(&guard),
+            around: self.around,
+            state: self.state,
+            hops: self.hops,
+            now,
+            dry_run: false,
+        };
         let mut number = 0;
         while let Some(captured) = inputs.next()? {
             number += 1;
-            let len = captured.bytes.len();
-            buf.clear();
-            buf.resize(HEADROOM, 0);
-            buf.extend_from_slice(&captured.bytes);
-            buf.resize(HEADROOM + len + TAILROOM, 0);
-            let mut frame = Frame::new(&mut buf, HEADROOM, len);
-            let guard = table::pin();
-            let cx = Context {
-                names: self.names.view(&guard),
-                around: self.around,
-                state: self.state,
-                hops: self.hops,
-                now: Tick(u64::try_from(captured.stamp.as_millis()).unwrap_or(u64::MAX)),
-                dry_run: false,
-            };
-            let verdict = decide(&cx, &mut local, captured.port, &mut frame);
-            let sent = match verdict {
-                Verdict::Forward { port } | Verdict::Answer { port, .. } => Some((port, frame.bytes())),
-                _ => None,
-            };
-            if let Some((port, bytes)) = sent {
-                outputs.write(port, captured.stamp, bytes)?;
-            }
-            if verdict == Verdict::Host {
-                outputs.write_host(captured.port, captured.stamp, frame.bytes())?;
-            }
-            each(&Fate { number, port: captured.port, verdict, sent });
+            let stamp = captured.stamp;
+            let cx = context(tick(stamp));
+            under_way.give_up_until(&cx, cx.now, &mut each)?;
+            under_way.receive(&cx, Received { number, captured, is_claimed: false }, stamp, &mut each)?;
+            under_way.let_go_on(&cx, stamp, &mut each)?;
         }
-        outputs.finish()
+        under_way.give_up_until(&context(Tick(u64::MAX)), Tick(u64::MAX), &mut each)?;
+        under_way.outputs.finish()
     }
 }
 
-fn decide(cx: &Context<'_>, local: &mut WorkerState, port: PortId, frame: &mut Frame<'_>) -> Verdict {
-    match cx.around.port(port) {
-        Some(own) if !path::claims(cx, own, frame) => Verdict::Host,
-        _ => match path::walk(cx, local, port, frame, &mut Silent) {
-            // Nobody can be asked here.
-            Verdict::Hold { .. } => Verdict::Drop(Reason::NoNeighbour),
-            verdict => verdict,
-        },
+/// A replay in the middle.
+struct UnderWay {
+    outputs: Outputs,
+    local: WorkerState,
+    claimant: Claimant,
+    early: Early<Received>,
+}
+
+/// A frame with its number.
+struct Received {
+    number: u64,
+    captured: Captured,
+    /// It has been found to be the engine's.
+    is_claimed: bool,
+}
+
+impl UnderWay {
+    /// Walks a frame, and writes what leaves at that time.
+    fn receive(
+        &mut self,
+        cx: &Context<'_>,
+        received: Received,
+        stamp: Duration,
+        each: &mut impl FnMut(&Fate<'_>),
+    ) -> Result<(), ReplayError> {
+        let Captured { port, bytes, .. } = &received.captured;
+        let port = *port;
+        let mut buf = [&[0; HEADROOM][..], bytes, &[0; TAILROOM]].concat();
+        let mut frame = Frame::new(&mut buf, HEADROOM, bytes.len());
+        let verdict = match cx.around.port(port) {
+            Some(own) if !received.is_claimed => match self.claimant.claim(cx, port, own, &frame) {
+                Claim::Kernel => Verdict::Host,
+                Claim::Engine | Claim::Undecided => walk(cx, &mut self.local, port, &mut frame),
+            },
+            _ => walk(cx, &mut self.local, port, &mut frame),
+        };
+        if let Verdict::Await { key } = verdict {
+            return self.hold(cx, Received { is_claimed: true, ..received }, key, stamp, each);
+        }
+        let (verdict, sent) = match verdict {
+            Verdict::Forward { port } | Verdict::Answer { port, .. } => (verdict, vec![(port, frame.bytes().to_vec())]),
+            Verdict::Cut { port, mtu } => match pieces(&frame, mtu) {
+                Some(pieces) => (verdict, pieces.into_iter().map(|piece| (port, piece)).collect()),
+                None => (Verdict::Drop(Reason::TooBig), Vec::new()),
+            },
+            _ => (verdict, Vec::new()),
+        };
+        for (port, bytes) in &sent {
+            self.outputs.write(*port, stamp, bytes)?;
+        }
+        if verdict == Verdict::Host {
+            self.outputs.write_host(port, stamp, bytes)?;
+        }
+        each(&Fate { number: received.number, port, verdict, sent: &sent });
+        Ok(())
     }
+
+    /// Keeps a fragment until the first of its packet comes.
+    fn hold(
+        &mut self,
+        cx: &Context<'_>,
+        received: Received,
+        key: FragmentKey,
+        stamp: Duration,
+        each: &mut impl FnMut(&Fate<'_>),
+    ) -> Result<(), ReplayError> {
+        let port = received.captured.port;
+        while let Some(oldest) = self.early.too_many(port, 1) {
+            self.give_up(cx, &oldest.what, stamp, each)?;
+        }
+        self.early.hold(Early::fragment(received, port, key, 1, cx.now));
+        Ok(())
+    }
+
+    /// Walks the fragments whose first has come.
+    fn let_go_on(
+        &mut self,
+        cx: &Context<'_>,
+        stamp: Duration,
+        each: &mut impl FnMut(&Fate<'_>),
+    ) -> Result<(), ReplayError> {
+        for _ in 0..self.early.len() {
+            match self.early.next() {
+                Some(fragment) if path::has_come(cx, fragment.key) => self.receive(cx, fragment.what, stamp, each)?,
+                Some(fragment) => self.early.hold(fragment),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up the fragments that have waited long enough at that time.
+    fn give_up_until(
+        &mut self,
+        cx: &Context<'_>,
+        now: Tick,
+        each: &mut impl FnMut(&Fate<'_>),
+    ) -> Result<(), ReplayError> {
+        for _ in 0..self.early.len() {
+            match self.early.next() {
+                Some(fragment) if fragment.is_overdue(now) => {
+                    let stamp = Duration::from_millis(fragment.until().0);
+                    self.give_up(cx, &fragment.what, stamp, each)?;
+                }
+                Some(fragment) => self.early.hold(fragment),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(
+        &mut self,
+        cx: &Context<'_>,
+        received: &Received,
+        stamp: Duration,
+        each: &mut impl FnMut(&Fate<'_>),
+    ) -> Result<(), ReplayError> {
+        let Captured { port, bytes, .. } = &received.captured;
+        let verdict = path::given_up(cx, *port);
+        if verdict == Verdict::Host {
+            self.outputs.write_host(*port, stamp, bytes)?;
+        }
+        each(&Fate { number: received.number, port: *port, verdict, sent: &[] });
+        Ok(())
+    }
+}
+
+fn walk(cx: &Context<'_>, local: &mut WorkerState, port: PortId, frame: &mut Frame<'_>) -> Verdict {
+    match path::walk(cx, local, port, frame, &mut Silent) {
+        // Nobody can be asked here.
+        Verdict::Hold { .. } => Verdict::Drop(Reason::NoNeighbour),
+        verdict => verdict,
+    }
+}
+
+/// The pieces of a packet; `None` if it can't be cut.
+fn pieces(frame: &Frame<'_>, mtu: u32) -> Option<Vec<Vec<u8>>> {
+    let bytes = |piece: Piece| {
+        let mut bytes = vec![0; piece.len()];
+        piece.copy(frame, 0, &mut bytes);
+        bytes
+    };
+    Some(frame::cut(frame, mtu)?.map(bytes).collect())
+}
+
+fn tick(stamp: Duration) -> Tick {
+    Tick(u64::try_from(stamp.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A frame of a capture.

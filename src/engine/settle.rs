@@ -6,18 +6,19 @@ use super::crossing::Sent;
 use super::held::{Held, Holding};
 use super::worker::{Queue, Route, Worker};
 use crate::afxdp::{Refused, Segment, Umem};
-use crate::frame::{self, Frame};
+use crate::frame::{self, ETHERNET_LEN, Frame};
 use crate::path::{BURST, Context, Reason, Verdict};
-use crate::units::{Mac, PortId};
+use crate::units::{Mac, PortId, VlanTags};
 
 /// Bytes before an injected frame, as the kernel leaves them before a received one.
-const HEADROOM: u16 = 256;
+pub(super) const HEADROOM: u16 = 256;
 
 impl Worker {
     /// Carries a verdict on a packet that came in by `from` out, and counts it. `chain` is empty afterwards.
     pub(super) fn settle(&mut self, cx: &Context<'_>, from: PortId, verdict: Verdict, chain: &mut Vec<Segment>) {
         match verdict {
             Verdict::Forward { port } => self.send(chain, from, port, Sent::Forwarded),
+            Verdict::Cut { port, mtu } => self.send_in_pieces(chain, from, port, mtu),
             Verdict::Answer { port, answer } => self.send(chain, from, port, Sent::Answered(answer)),
             Verdict::Drop(reason) => self.discard(chain, from, reason),
             Verdict::Consume => {
@@ -34,10 +35,8 @@ impl Worker {
                 }
                 self.release(chain);
             }
-            Verdict::Host => {
-                self.cells.ports[usize::from(from.0)].host.add(1);
-                self.release(chain);
-            }
+            Verdict::Host => self.hand_back(from, chain),
+            Verdict::Await { key } => self.await_first(cx, from, key, chain),
             Verdict::Hold { port, hop } => match self.scratch.waiting.hold(chain, from, port, hop, cx.now) {
                 Holding::Refused => self.discard(chain, from, Reason::Unresolved),
                 first_or_joined => {
@@ -52,7 +51,7 @@ impl Worker {
     }
 
     /// Sends a packet that came in by `from` out of `to`, or drops it if there is no room.
-    fn send(&mut self, chain: &mut Vec<Segment>, from: PortId, to: PortId, sent: Sent) {
+    pub(super) fn send(&mut self, chain: &mut Vec<Segment>, from: PortId, to: PortId, sent: Sent) {
         match self.routes.get(usize::from(to.0)).copied().unwrap_or(Route::Nowhere) {
             Route::Here(at) => self.send_here(chain, at, from, sent),
             Route::There(worker) => {
@@ -61,10 +60,18 @@ impl Worker {
                     _ => false,
                 };
                 if !pushed {
-                    self.discard(chain, from, Reason::TransmitFull);
+                    self.not_sent(chain, from, sent, Reason::TransmitFull);
                 }
             }
-            Route::Nowhere => self.discard(chain, from, Reason::NoPort),
+            Route::Nowhere => self.not_sent(chain, from, sent, Reason::NoPort),
+        }
+    }
+
+    /// Drops what could not be sent.
+    fn not_sent(&mut self, chain: &mut Vec<Segment>, from: PortId, sent: Sent, reason: Reason) {
+        match sent {
+            Sent::Forwarded | Sent::Answered(_) => self.discard(chain, from, reason),
+            Sent::Part => self.release(chain),
         }
     }
 
@@ -78,19 +85,20 @@ impl Worker {
                 match sent {
                     Sent::Forwarded => verdicts.forwarded.add(1),
                     Sent::Answered(answer) => verdicts.answered[answer.index()].add(1),
+                    Sent::Part => {}
                 }
             }
-            Err(Refused::Full) => self.discard(chain, from, Reason::TransmitFull),
-            Err(Refused::Invalid) => self.discard(chain, from, Reason::TooBig),
+            Err(Refused::Full) => self.not_sent(chain, from, sent, Reason::TransmitFull),
+            Err(Refused::Invalid) => self.not_sent(chain, from, sent, Reason::TooBig),
         }
     }
 
-    fn discard(&mut self, chain: &mut Vec<Segment>, from: PortId, reason: Reason) {
+    pub(super) fn discard(&mut self, chain: &mut Vec<Segment>, from: PortId, reason: Reason) {
         self.cells.ports[usize::from(from.0)].dropped.add(reason);
         self.release(chain);
     }
 
-    fn release(&mut self, chain: &mut Vec<Segment>) {
+    pub(super) fn release(&mut self, chain: &mut Vec<Segment>) {
         for segment in chain.drain(..) {
             self.umem.release(segment.buffer);
         }
@@ -123,8 +131,8 @@ impl Worker {
         if let Some(arrival) = &arrival {
             match self.routes.get(usize::from(arrival.to.0)) {
                 Some(&Route::Here(at)) if arrival.copied => self.send_here(&mut chain, at, arrival.from, arrival.sent),
-                Some(Route::Here(_)) => self.discard(&mut chain, arrival.from, Reason::TransmitFull),
-                _ => self.discard(&mut chain, arrival.from, Reason::NoPort),
+                Some(Route::Here(_)) => self.not_sent(&mut chain, arrival.from, arrival.sent, Reason::TransmitFull),
+                _ => self.not_sent(&mut chain, arrival.from, arrival.sent, Reason::NoPort),
             }
         }
         self.scratch.arriving[worker] = chain;
@@ -171,13 +179,21 @@ impl Worker {
     }
 
     fn send_held(&mut self, cx: &Context<'_>, mut held: Held, mac: Mac) {
-        let own = cx.around.port(held.to).map_or(Mac::ZERO, |port| port.mac);
+        let (own, mtu, tags) = match cx.around.port(held.to) {
+            Some(port) => (port.mac, port.mtu, port.tags),
+            None => (Mac::ZERO, u32::MAX, VlanTags::NONE),
+        };
+        let len: usize = held.chain.iter().map(|segment| usize::from(segment.len)).sum();
         if let Some(first) = held.chain.first_mut() {
             let (start, len) = (usize::from(first.offset), usize::from(first.len));
             frame::set_macs(&mut Frame::new(self.umem.bytes(&mut first.buffer), start, len), mac, own);
         }
         self.cells.ports[usize::from(held.from.0)].held.sub(1);
-        self.send(&mut held.chain, held.from, held.to, Sent::Forwarded);
+        if len > ETHERNET_LEN + tags.byte_len() + mtu as usize {
+            self.send_in_pieces(&mut held.chain, held.from, held.to, mtu);
+        } else {
+            self.send(&mut held.chain, held.from, held.to, Sent::Forwarded);
+        }
         self.scratch.waiting.recycle(held.chain);
     }
 

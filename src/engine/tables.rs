@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::back::WaysBack;
 use crate::flow::State;
 use crate::naming::Names;
 use crate::neighbour::NextHops;
@@ -16,6 +17,8 @@ pub struct Tables {
     pub around: Swap<Surroundings>,
     pub state: State,
     pub hops: Swap<NextHops>,
+    /// Where there is one, what is the kernel's goes back to it.
+    pub back: WaysBack,
 }
 
 impl Tables {

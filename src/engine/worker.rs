@@ -13,9 +13,11 @@ use super::burst::{Fates, Shape};
 use super::config::{Poll, Resolve};
 use super::counters::{QueueCells, WorkerCells};
 use super::crossing::{Incoming, Outgoing};
+use super::early::EarlyChains;
 use super::errand::Tray;
 use super::heard::Mouth;
 use super::held::Waiting;
+use super::pieces;
 use super::tables::Tables;
 use super::wake::Wake;
 use crate::afxdp::{Kick, MAX_SEGMENTS, Retired, Segment, Socket, Umem};
@@ -29,7 +31,7 @@ const SPIN_NS: u64 = 50_000;
 const HOUSEKEEPING_NS: u64 = 10_000_000;
 /// How long an idle worker sleeps at most.
 const SLEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// How long a worker sleeps at most while packets wait for their next hop.
+/// How long a worker sleeps at most while packets wait for their next hop or their first fragment.
 const HOLDING_SLEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 /// When the frames of a socket that was not handed over are taken back: the kernel has let go of them by then.
 const RECLAIM_AFTER_NS: u64 = 2_000_000_000;
@@ -96,12 +98,15 @@ pub(super) struct Worker {
 /// Memory that is used again and again.
 pub(super) struct Scratch {
     burst: Vec<Segment>,
-    fates: Box<Fates>,
+    pub fates: Box<Fates>,
     /// The packet that is being dealt with.
     pub chain: Vec<Segment>,
     /// A packet that is arriving from another worker, by worker.
     pub arriving: Vec<Vec<Segment>>,
     pub waiting: Waiting,
+    pub early: EarlyChains,
+    /// The pieces of a packet that is being cut.
+    pub pieces: Vec<Segment>,
 }
 
 impl Scratch {
@@ -113,6 +118,8 @@ impl Scratch {
             chain: Vec::with_capacity(BURST),
             arriving: (0..others).map(|_| Vec::with_capacity(MAX_SEGMENTS)).collect(),
             waiting: Waiting::new(MAX_SEGMENTS),
+            early: EarlyChains::new(),
+            pieces: Vec::with_capacity(pieces::MOST),
         }
     }
 }
@@ -156,6 +163,9 @@ impl Worker {
         if self.scratch.waiting.is_due(cx.now) {
             self.look_after_held(cx);
         }
+        if self.scratch.early.waiting.is_due(cx.now) {
+            self.look_after_early(cx);
+        }
         self.flush();
         worked
     }
@@ -197,7 +207,7 @@ impl Worker {
     }
 
     /// Puts into the packet's descriptors what the walk made of it.
-    fn put_into_shape(&mut self, chain: &mut Vec<Segment>, shape: Shape) {
+    pub(super) fn put_into_shape(&mut self, chain: &mut Vec<Segment>, shape: Shape) {
         if !shape.keeps_rest && chain.len() > 1 {
             for segment in chain.drain(1..) {
                 self.umem.release(segment.buffer);
@@ -258,7 +268,8 @@ impl Worker {
             let mut fds: Vec<PollFd<'_>> =
                 self.queues.iter().map(|queue| PollFd::from_borrowed_fd(queue.socket.as_fd(), PollFlags::IN)).collect();
             fds.push(PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN));
-            let timeout = if self.scratch.waiting.is_empty() { &SLEEP } else { &HOLDING_SLEEP };
+            let nothing_waits = self.scratch.waiting.is_empty() && self.scratch.early.waiting.is_empty();
+            let timeout = if nothing_waits { &SLEEP } else { &HOLDING_SLEEP };
             // Interrupted or not, the next round looks at everything.
             let _ = poll(&mut fds, Some(timeout));
         }
@@ -269,6 +280,7 @@ impl Worker {
     /// what has crossed has to come home.
     pub fn wind_up(&mut self, meet: impl Fn()) {
         self.drop_held_if(Reason::Unresolved, |_| true);
+        self.drop_early_if(|_| true);
         self.flush();
         meet();
         self.take_arrivals_to_the_end();

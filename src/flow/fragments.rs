@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use super::hash::fold;
 use super::state::State;
 use crate::table::mapped::Words;
-use crate::units::{Ip, Proto, Tick};
+use crate::units::{Ip, Mac, PortId, Proto, Tick};
 
 /// Packets that can be under way in fragments: 1 MiB.
 pub const PACKETS: usize = 4096;
@@ -58,8 +58,8 @@ pub struct FragmentKey(NonZeroU64);
 /// Whose fragments may be parts of one packet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Origin {
-    /// Those of one station behind one access port: its port and its MAC as numbers.
-    Station(u16, u64),
+    /// Those of one station behind one access port.
+    Station(PortId, Mac),
     /// All from the underlay and from outside, whatever port they came by: ways change.
     Beyond,
 }
@@ -171,7 +171,9 @@ impl Fragments<'_> {
     #[must_use]
     pub fn key(&self, origin: Origin, parcel: &Parcel) -> FragmentKey {
         let (port, mac) = match origin {
-            Origin::Station(port, mac) => (1 + u64::from(port), mac),
+            Origin::Station(PortId(port), Mac([a, b, c, d, e, f])) => {
+                (1 + u64::from(port), u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+            }
             Origin::Beyond => (0, 0),
         };
         let halves = |ip: Ip| [ip.bits() as u64, (ip.bits() >> 64) as u64];

@@ -1,6 +1,6 @@
 //! What answers made in place have in common.
 
-use super::{Frame, L4, Packet, checksum, ipv4, ipv6};
+use super::{Fragment, Frame, L4, Packet, checksum, ipv4, ipv6};
 use crate::units::{Ip, Mac, Proto};
 
 /// The TTL or hop limit of every packet that we make (RFC 1340, as Linux).
@@ -18,7 +18,7 @@ pub fn may_answer_with_error(packet: &Packet) -> bool {
         L4::Icmp { kind, .. } => kind < 128 || kind == 137,
         _ => false,
     };
-    !is_error && may_answer(packet)
+    !is_error && packet.fragment != Fragment::Later && may_answer(packet)
 }
 
 /// True if the packet came from one host and was meant for one.
@@ -110,7 +110,7 @@ impl Header {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Fragment, TcpFlags};
+    use crate::frame::TcpFlags;
 
     #[test]
     fn errors_are_never_about_errors_fragments_or_groups() {

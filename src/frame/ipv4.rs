@@ -93,13 +93,14 @@ fn fragment(flags_offset: u16, payload_len: usize, proto: Proto) -> Result<Fragm
 }
 
 /// Which fragment it is, by its offset in units of 8 bytes. Refuses what can only be an attack: one that would overlap
-/// a TCP header (RFC 1858 section 3.2.2), one that reaches beyond 65535 bytes, and an odd piece in the middle.
+/// a TCP header (RFC 1858 section 3.2.2), one that reaches beyond 65535 bytes, an odd piece in the middle, and one that
+/// holds nothing.
 #[cold]
 pub(super) fn fragment_of(offset: u16, more: bool, payload_len: usize, proto: Proto) -> Result<Fragment, Malformed> {
     let overlaps_tcp = offset == 1 && proto == Proto::TCP;
     let too_long = usize::from(offset) * 8 + payload_len > usize::from(u16::MAX);
     let odd = more && !payload_len.is_multiple_of(8);
-    if overlaps_tcp || too_long || odd {
+    if overlaps_tcp || too_long || odd || payload_len == 0 {
         return Err(Malformed::BadFragment);
     }
     Ok(if offset == 0 { Fragment::First } else { Fragment::Later })

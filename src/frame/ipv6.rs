@@ -139,6 +139,20 @@ fn walk_extensions(packet: &[u8], total_len: usize, mut chain: Chain) -> Result<
     if is_extension(chain.proto.0) { Err(Malformed::BadExtensionHeader) } else { Ok(chain) }
 }
 
+/// Where the fragment header of `packet` is, counted from the IPv6 header.
+#[cold]
+pub(super) fn fragment_header_at(packet: &[u8]) -> Option<usize> {
+    let (mut kind, mut at) = (*packet.get(6)?, HEADER_LEN);
+    for _ in 0..MAX_EXTENSIONS {
+        if kind == FRAGMENT {
+            return Some(at);
+        }
+        let [next, len, ..] = *packet.get(at..)?.first_chunk::<2>().filter(|_| is_extension(kind))?;
+        (kind, at) = (next, at + (usize::from(len) + 1) * 8);
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,6 +83,18 @@ pub enum Fragment {
     Later,
 }
 
+impl Fragment {
+    /// By its offset, and whether more fragments follow.
+    #[must_use]
+    pub fn of(offset: u16, more: bool) -> Fragment {
+        match (offset, more) {
+            (0, false) => Fragment::Whole,
+            (0, true) => Fragment::First,
+            _ => Fragment::Later,
+        }
+    }
+}
+
 /// The transport header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum L4 {

@@ -55,7 +55,7 @@ pub fn walk_burst(
     }
     let verdicts = &mut verdicts[..count];
     for (((frame, parsed), verdict), ahead) in frames[..count].iter_mut().zip(&parsed).zip(&mut *verdicts).zip(&ahead) {
-        let mut walk = Walk { cx, local, port, recent: &recent, ahead, observer: &mut Silent };
+        let mut walk = Walk { cx, local, port, recent: &recent, ahead, observer: &mut Silent, ident: None };
         walk_parsed(&mut walk, frame, parsed, verdict);
     }
     if cx.around.has_tags {

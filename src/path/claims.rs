@@ -3,38 +3,76 @@
 //! malformed packet to an owned port is the engine's, which drops it for its own reason. `tests/claims_match.rs` holds
 //! the two against each other.
 //!
-//! Left out is what is no function of the packet: later fragments follow their first, which the program remembers.
+//! Later fragments follow their first, which the program remembers, and so does a [`Claimant`].
+
+use std::collections::HashMap;
 
 use super::client_error;
 use super::port::{Port, Role};
 use super::walk::Context;
-use crate::frame::{Frame, bears_tags};
+use crate::flow::FRAGMENT_LIFE_MS;
+use crate::frame::{Fragment, Frame, bears_tags};
 use crate::naming::{Public, Wire};
-use crate::units::{Endpoint, Ip, Proto};
+use crate::units::{Endpoint, Ip, PortId, Proto};
 
 const ETHERNET_LEN: usize = 14;
 /// As many extension headers as the program walks (RFC 8200 section 4.1).
 const MAX_EXTENSION_HEADERS: usize = 6;
 
-/// True if the XDP program would hand the frame to the engine; what it would not is the kernel's. On access ports all
-/// is the engine's. Where a port has VLAN tags, what does not bear them is the kernel's.
+/// Whose a frame is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    Engine,
+    Kernel,
+    /// A fragment that came before the first of its packet: the engine keeps it until it knows.
+    Undecided,
+}
+
+/// The program's memory of first fragments, by port: each interface has a program of its own.
+#[derive(Default)]
+pub struct Claimant {
+    firsts: HashMap<(PortId, Name), First>,
+}
+
+/// What names a packet in fragments: source, destination, in IPv4 the protocol, and the identification.
+type Name = (Ip, Ip, u8, u32);
+
+struct First {
+    second: u32,
+    is_claimed: bool,
+}
+
+impl Claimant {
+    /// Whose the XDP program would say that a frame is which comes in by `port`. On access ports all is the engine's.
+    pub fn claim(&mut self, cx: &Context<'_>, port: PortId, own: &Port, frame: &Frame<'_>) -> Claim {
+        let of = |is_claimed| if is_claimed { Claim::Engine } else { Claim::Kernel };
+        let Some(rules) = Rules::of(cx, &own.role) else { return Claim::Engine };
+        let Some(header) = Header::of(own, frame) else { return Claim::Kernel };
+        let second = cx.now.seconds();
+        if header.fragment == Fragment::Later {
+            let first = self.firsts.get(&(port, header.name()));
+            let first = first.filter(|first| u64::from(second.wrapping_sub(first.second)) < FRAGMENT_LIFE_MS / 1000);
+            return match first {
+                _ if !rules.is_here(&header) => Claim::Kernel,
+                Some(first) => of(first.is_claimed),
+                None => Claim::Undecided,
+            };
+        }
+        let is_claimed = rules.decide(&header).unwrap_or(false);
+        if header.fragment == Fragment::First && rules.is_here(&header) {
+            self.firsts.insert((port, header.name()), First { second, is_claimed });
+        }
+        of(is_claimed)
+    }
+}
+
+/// True if the XDP program would hand the frame, if it is no later fragment, to the engine; what it would not is the
+/// kernel's. On access ports all is the engine's. Where a port has VLAN tags, what does not bear them is the kernel's.
 #[must_use]
 pub fn claims(cx: &Context<'_>, port: &Port, frame: &Frame<'_>) -> bool {
-    let (uplink, external) = match &port.role {
-        Role::Access(_) => return true,
-        Role::Uplink { external } => (true, *external),
-        Role::External => (false, true),
-    };
-    let bytes = frame.bytes();
-    let at = ETHERNET_LEN + port.tags.byte_len();
-    let header = match bytes.get(at - 2..at) {
-        _ if !bears_tags(bytes, port.tags) => None,
-        Some([0x08, 0x00]) => Header::read_v4(bytes, at, None),
-        Some([0x86, 0xdd]) => Header::read_v6(bytes, at, None),
-        _ => None,
-    };
-    let rules = Rules { cx, uplink, external, gateway: cx.around.is_gateway() };
-    header.is_some_and(|header| !header.is_later && rules.decide(&header).unwrap_or(false))
+    let Some(rules) = Rules::of(cx, &port.role) else { return true };
+    let header = Header::of(port, frame).filter(|header| header.fragment != Fragment::Later);
+    header.is_some_and(|header| rules.decide(&header).unwrap_or(false))
 }
 
 /// An IP header as far as claims go, and where what follows it lies in the frame.
@@ -43,12 +81,31 @@ struct Header<'f> {
     src: Ip,
     dst: Ip,
     proto: Proto,
-    is_later: bool,
+    fragment: Fragment,
+    /// The identification of a fragment.
+    id: u32,
     l4: usize,
     end: usize,
 }
 
 impl<'f> Header<'f> {
+    /// The header of the packet in a frame that came by this port.
+    fn of(port: &Port, frame: &'f Frame<'_>) -> Option<Header<'f>> {
+        let bytes = frame.bytes();
+        let at = ETHERNET_LEN + port.tags.byte_len();
+        match bytes.get(at - 2..at) {
+            _ if !bears_tags(bytes, port.tags) => None,
+            Some([0x08, 0x00]) => Header::read_v4(bytes, at, None),
+            Some([0x86, 0xdd]) => Header::read_v6(bytes, at, None),
+            _ => None,
+        }
+    }
+
+    /// What names its packet.
+    fn name(&self) -> Name {
+        (self.src, self.dst, if self.src.is_v4() { self.proto.0 } else { 0 }, self.id)
+    }
+
     /// The header at `at`. `limit` is the end of the ICMP error that embeds it: its own length speaks of bytes that the
     /// error left out.
     fn read_v4(frame: &'f [u8], at: usize, limit: Option<usize>) -> Option<Header<'f>> {
@@ -58,12 +115,14 @@ impl<'f> Header<'f> {
             return None;
         }
         let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *ip;
+        let field = u16::from_be_bytes([ip[6], ip[7]]);
         Some(Header {
             frame,
             src: Ip::from_v4_octets([s0, s1, s2, s3]),
             dst: Ip::from_v4_octets([d0, d1, d2, d3]),
             proto: Proto(ip[9]),
-            is_later: u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff != 0,
+            fragment: Fragment::of(field & 0x1fff, field & 0x2000 != 0),
+            id: u32::from(u16::from_be_bytes([ip[4], ip[5]])),
             l4: at + header_len,
             end: limit.unwrap_or(at + total_len),
         })
@@ -79,16 +138,22 @@ impl<'f> Header<'f> {
         }
         let payload_len = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
         let (l4, end) = (at + ip.len(), limit.unwrap_or(at + ip.len() + payload_len));
-        let mut header = Header { frame, src, dst, proto: Proto(ip[6]), is_later: false, l4, end };
+        let (proto, fragment) = (Proto(ip[6]), Fragment::Whole);
+        let mut header = Header { frame, src, dst, proto, fragment, id: 0, l4, end };
         for _ in 0..=MAX_EXTENSION_HEADERS {
             // Hop-by-hop options, routing, fragment, destination options.
             if !matches!(header.proto.0, 0 | 43 | 44 | 60) {
                 return Some(header);
             }
-            let &[next, len, f0, f1, ..] = header.l4_bytes::<8>()?;
+            let &[next, len, f0, f1, id @ ..] = header.l4_bytes::<8>()?;
             if header.proto.0 == 44 {
+                let field = u16::from_be_bytes([f0, f1]);
                 header.l4 += 8;
-                header.is_later = u16::from_be_bytes([f0, f1]) & 0xfff8 != 0;
+                header.id = u32::from_be_bytes(id);
+                // Without more to come it is a whole packet, unless another header of the kind said otherwise.
+                if field & 0xfff9 != 0 {
+                    header.fragment = Fragment::of(field >> 3, field & 1 != 0);
+                }
             } else if header.proto.0 == 43 && f1 != 0 {
                 // Segments left: the destination is only a stop on the way.
                 return None;
@@ -96,7 +161,7 @@ impl<'f> Header<'f> {
                 header.l4 += (usize::from(len) + 1) * 8;
             }
             header.proto = Proto(next);
-            if header.is_later {
+            if header.fragment == Fragment::Later {
                 return Some(header);
             }
         }
@@ -131,6 +196,18 @@ struct Rules<'c, 'g> {
     gateway: bool,
 }
 
+impl<'c, 'g> Rules<'c, 'g> {
+    /// The rules of a port; none where all is the engine's.
+    fn of(cx: &'c Context<'g>, role: &Role) -> Option<Rules<'c, 'g>> {
+        let (uplink, external) = match role {
+            Role::Access(_) => return None,
+            Role::Uplink { external } => (true, *external),
+            Role::External => (false, true),
+        };
+        Some(Rules { cx, uplink, external, gateway: cx.around.is_gateway() })
+    }
+}
+
 impl Rules<'_, '_> {
     fn decide(&self, header: &Header<'_>) -> Option<bool> {
         let Header { dst: ip, proto, .. } = *header;
@@ -160,7 +237,7 @@ impl Rules<'_, '_> {
         if !is_error {
             return Some(false);
         }
-        if self.is_server(header.dst) || self.gateway && self.cx.names.is_public_ip(header.dst) {
+        if self.is_here(header) {
             self.decide_error(header)
         } else {
             Some(self.uplink && self.gateway && self.is_about_call(header)?)
@@ -175,7 +252,7 @@ impl Rules<'_, '_> {
             let name = Endpoint { proto, ip, port: 0 };
             return Some(self.is_ours(name) || self.is_public(name));
         }
-        if embedded.is_later {
+        if embedded.fragment == Fragment::Later {
             return Some(false);
         }
         let &[a, b, _, _, i0, i1, ..] = embedded.l4_bytes::<8>()?;
@@ -192,7 +269,7 @@ impl Rules<'_, '_> {
     fn is_about_call(&self, error: &Header<'_>) -> Option<bool> {
         let embedded = Rules::embedded(error)?;
         let Header { dst: ip, proto, .. } = embedded;
-        if embedded.is_icmp() || embedded.has_ports() && embedded.is_later {
+        if embedded.is_icmp() || embedded.has_ports() && embedded.fragment == Fragment::Later {
             return Some(false);
         }
         let port = match embedded.has_ports() {
@@ -210,6 +287,11 @@ impl Rules<'_, '_> {
         } else {
             Header::read_v6(error.frame, at, limit)
         }
+    }
+
+    /// True if the destination is an address of ours.
+    fn is_here(&self, header: &Header<'_>) -> bool {
+        self.is_server(header.dst) || self.gateway && self.cx.names.is_public_ip(header.dst)
     }
 
     fn is_server(&self, ip: Ip) -> bool {

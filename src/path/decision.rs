@@ -113,7 +113,7 @@ impl Stop {
         if address.has_active { Stop::Echo } else { Stop::Refuse { reason: Reason::NoReplica, bound: false } }
     }
 
-    /// An answer for a packet that is larger than `mtu`.
+    /// An answer for a packet that is larger than `mtu` and must not be cut.
     pub fn too_big(packet: &Packet, mtu: u32) -> Stop {
         if packet.dont_fragment {
             let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);

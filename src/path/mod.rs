@@ -14,6 +14,8 @@
 //! written here), then who may enter; the way out and its MTU; and only then a byte is touched. Whatever stops a walk
 //! before that leaves the frame as it came, or turns it into an answer to its sender.
 //!
+//! A later fragment is walked as its packet's first one was ([`fragments`]).
+//!
 //! An ICMP error is walked as the flow that it quotes, turned round: `Flow::src` is the quoted destination. It reads state
 //! and never changes it.
 
@@ -26,6 +28,7 @@ mod client_error;
 mod decision;
 mod destination;
 mod egress;
+mod fragments;
 mod gateway;
 mod hint;
 mod holder;
@@ -44,7 +47,8 @@ mod walk;
 mod worker_state;
 
 pub use burst::{BURST, walk_burst};
-pub use claims::claims;
+pub use claims::{Claim, Claimant, claims};
+pub use fragments::{PATIENCE_MS as FRAGMENT_PATIENCE_MS, given_up, has_come};
 pub use hint::{Hint, Hints, Probed};
 pub use holder::{hold_pinned, hold_pinned_among};
 pub use ndp::link_local;

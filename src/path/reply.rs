@@ -5,7 +5,7 @@ use super::observe::{Observer, Step};
 use super::port::Role;
 use super::verdict::{Answer, Reason, Verdict};
 use super::walk::{Walk, answered};
-use crate::frame::{self, Frame, IcmpError, L4, Packet, TcpFlags};
+use crate::frame::{self, Fragment, Frame, IcmpError, L4, Packet, TcpFlags};
 use crate::naming::Midstream;
 use crate::units::Ip;
 
@@ -48,8 +48,8 @@ fn refuse<O: Observer>(
             tell(walk, frame, packet, from, IcmpError::HostUnreachable, reason)
         };
     };
-    let opens = flags.opens();
-    if flags.has(TcpFlags::RST) || !(opens || midstream(walk) == Midstream::Reset) {
+    let is_answerable = !flags.has(TcpFlags::RST) && packet.fragment == Fragment::Whole;
+    if !is_answerable || !(flags.opens() || midstream(walk) == Midstream::Reset) {
         return Verdict::Drop(reason);
     }
     if !walk.local.may_answer(walk.port, walk.cx.now) {

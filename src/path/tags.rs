@@ -18,12 +18,16 @@ pub(super) fn take_off(frame: &mut Frame<'_>, tags: VlanTags) -> bool {
     tags.is_none() || frame::pop_tags(frame, tags)
 }
 
-/// Puts those of the port that it leaves by on a frame; on the kernel's those that it came with.
+/// Puts those of the port that it leaves by on a frame; on the kernel's, and on one that is to be walked again, those that
+/// it came with.
 #[cold]
 pub(super) fn put_on(cx: &Context<'_>, came_by: PortId, frame: &mut Frame<'_>, verdict: &mut Verdict) {
     let by = match *verdict {
-        Verdict::Forward { port } | Verdict::Answer { port, .. } | Verdict::Hold { port, .. } => port,
-        Verdict::Host => came_by,
+        Verdict::Forward { port }
+        | Verdict::Cut { port, .. }
+        | Verdict::Answer { port, .. }
+        | Verdict::Hold { port, .. } => port,
+        Verdict::Host | Verdict::Await { .. } => came_by,
         Verdict::Drop(_) | Verdict::Consume | Verdict::Heard => return,
     };
     if !frame::push_tags(frame, of(cx, by)) {

@@ -1,5 +1,6 @@
 //! What becomes of a frame: exactly one verdict each, and a reason for every drop.
 
+use crate::flow::FragmentKey;
 use crate::frame::Malformed;
 use crate::units::{Ip, PortId};
 
@@ -8,6 +9,9 @@ use crate::units::{Ip, PortId};
 pub enum Verdict {
     /// Rewritten in place: send it out of `port`.
     Forward { port: PortId },
+    /// Rewritten in place, and larger than what leaves: send it out of `port` in pieces of at most `mtu` bytes of IP
+    /// ([`frame::cut`](crate::frame::cut)).
+    Cut { port: PortId, mtu: u32 },
     /// Turned into an answer in place: send it out of `port`.
     Answer { port: PortId, answer: Answer },
     /// Gone, for a reason that is counted.
@@ -18,8 +22,12 @@ pub enum Verdict {
     Heard,
     /// Not ours: the kernel's.
     Host,
-    /// Rewritten in place but for its two MACs: `hop` has to be resolved first, then send it out of `port`.
+    /// Rewritten in place but for its two MACs: `hop` has to be resolved first, then send it out of `port`, in pieces
+    /// if need be.
     Hold { port: PortId, hop: Ip },
+    /// A later fragment whose first has not come: walk it again when [`has_come`](super::has_come), and after
+    /// [`FRAGMENT_PATIENCE_MS`](super::FRAGMENT_PATIENCE_MS) see what becomes of it ([`given_up`](super::given_up)).
+    Await { key: FragmentKey },
 }
 
 /// Declares a closed enum whose variants are at once a word in the docs, a counter and a label.
@@ -125,8 +133,17 @@ named_enum! {
         NotIp => "not_ip",
         /// Loose or strict source routing (RFC 7126 section 4.3 advises against it).
         SourceRoute => "source_route",
-        /// A fragment: its ports are known to the first one only.
+        /// A fragment of what nobody has to send in fragments: an ICMP error, or another ICMP message than echo.
         Fragment => "fragment",
+        /// A fragment of which all has gone on already.
+        FragmentDuplicate => "fragment_duplicate",
+        /// A fragment that overlaps another of its packet or reaches beyond its end, or whose packet has such (RFC 1858,
+        /// RFC 5722).
+        FragmentOverlap => "fragment_overlap",
+        /// A fragment of a packet in more parts that do not touch than are remembered.
+        FragmentScattered => "fragment_scattered",
+        /// A later fragment of a container whose first did not come in time, or that there was no room for.
+        FragmentUnclaimed => "fragment_unclaimed",
         /// Addressed to another station's MAC.
         OtherMac => "other_mac",
         /// To a multicast or broadcast address.

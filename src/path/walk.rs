@@ -7,7 +7,7 @@ use super::port::{Port, Role, Surroundings};
 use super::recent::Recent;
 use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
-use super::{arp, client_error, egress, gateway, ingress, ndp, reply, tags};
+use super::{arp, client_error, egress, fragments, gateway, ingress, ndp, reply, tags};
 use crate::flow::State;
 use crate::frame::{self, ChecksumWork, Fragment, Frame, L4, Packet, Parsed, Rewrite, TcpFlags};
 use crate::naming::View;
@@ -33,6 +33,8 @@ pub(super) struct Walk<'w, 'g, O> {
     pub recent: &'w Recent<'g>,
     pub ahead: &'w Ahead,
     pub observer: &'w mut O,
+    /// The identification that the fragments of the packet leave under, once there is one.
+    pub ident: Option<u32>,
 }
 
 impl<O: Observer> Walk<'_, '_, O> {
@@ -56,7 +58,7 @@ pub fn walk<O: Observer>(
         (Some(own), Ok(Parsed::Ip(packet))) => Ahead::begin(cx, &own.role, packet),
         _ => Ahead::default(),
     };
-    let mut walk = Walk { cx, local, port, recent: &Recent::default(), ahead: &ahead, observer };
+    let mut walk = Walk { cx, local, port, recent: &Recent::default(), ahead: &ahead, observer, ident: None };
     let mut verdict = Verdict::Consume;
     walk_parsed(&mut walk, frame, &parsed, &mut verdict);
     if cx.around.has_tags {
@@ -111,9 +113,32 @@ fn ip<O: Observer>(
         return;
     }
     if packet.fragment != Fragment::Whole {
-        *verdict = Verdict::Drop(Reason::Fragment);
+        *verdict = fragments::walk(walk, own, frame, packet);
         return;
     }
+    by_role_of_port(walk, own, frame, packet, verdict);
+}
+
+/// As the walk of a whole packet goes on, for fragments.
+#[inline(never)]
+pub(super) fn by_role<O: Observer>(
+    walk: &mut Walk<'_, '_, O>,
+    own: &Port,
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    verdict: &mut Verdict,
+) {
+    by_role_of_port(walk, own, frame, packet, verdict);
+}
+
+#[inline(always)]
+fn by_role_of_port<O: Observer>(
+    walk: &mut Walk<'_, '_, O>,
+    own: &Port,
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    verdict: &mut Verdict,
+) {
     match &own.role {
         Role::Access(access) => {
             let decision = egress::decide(walk, access, packet);
@@ -149,8 +174,8 @@ fn conclude<'g, O: Observer>(
     let stop = match decision {
         Err(stop) => stop,
         Ok(plan) => match send(walk, frame, packet, &plan) {
-            Ok(Some(port)) => {
-                *verdict = Verdict::Forward { port };
+            Ok(Some(done)) => {
+                *verdict = done;
                 return;
             }
             Ok(None) => match by_route(walk, frame, packet, &plan) {
@@ -166,15 +191,14 @@ fn conclude<'g, O: Observer>(
     *verdict = reply::carry_out(walk, frame, packet, stop);
 }
 
-/// Sends a packet on its way by the port that it returns, if the next station's MAC is part of the mapping and there is
-/// one way to it.
+/// Sends a packet on its way, if the next station's MAC is part of the mapping and there is one way to it.
 #[inline(always)]
 fn send<'g, O: Observer>(
     walk: &mut Walk<'_, 'g, O>,
     frame: &mut Frame<'_>,
     packet: &Packet,
     plan: &Plan<'g>,
-) -> Result<Option<PortId>, Stop> {
+) -> Result<Option<Verdict>, Stop> {
     let (id, mac) = match plan.to {
         To::Container(held) => (held.port(), held.mac()),
         To::Server(server) => match (server.mac, walk.cx.around.only_uplink) {
@@ -187,11 +211,14 @@ fn send<'g, O: Observer>(
         To::Outside { .. } => return Ok(None),
     };
     let port = walk.cx.around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
-    must_fit(packet, port.mtu)?;
+    let done = as_it_fits(packet, id, port.mtu)?;
     rewrite(walk, frame, packet, plan, port.mtu);
     frame::set_macs(frame, mac, port.mac);
-    Ok(Some(id))
+    Ok(Some(done))
 }
+
+/// Every IPv4 link takes packets of this size (RFC 791 section 3.2).
+const LEAST_MTU: u32 = 68;
 
 /// Sends a packet to the station that the routes and neighbours lead to, by the port that they lead by.
 #[inline(never)]
@@ -218,26 +245,33 @@ fn by_route<'g, O: Observer>(
     let id = by.or_else(|| around.uplinks.first().copied()).ok_or(Stop::Drop(Reason::NoUplink))?;
     let port = around.port(id).ok_or(Stop::Drop(Reason::NoPort))?;
     let mtu = route_mtu.map_or(port.mtu, |mtu| port.mtu.min(u32::from(mtu)));
-    must_fit(packet, mtu)?;
+    let done = as_it_fits(packet, id, mtu)?;
     rewrite(walk, frame, packet, plan, mtu);
     frame::set_macs(frame, mac.unwrap_or(Mac::ZERO), port.mac);
     Ok(match hop {
-        NextHop::Ready { .. } => Verdict::Forward { port: id },
+        NextHop::Ready { .. } => done,
         NextHop::Unresolved { hop, .. } => Verdict::Hold { port: id, hop },
         NextHop::NoRoute => Verdict::Drop(Reason::NoRoute),
     })
 }
 
+/// In one piece, or in several where the packet is larger than `mtu` and may be cut.
 #[inline(always)]
-fn must_fit(packet: &Packet, mtu: u32) -> Result<(), Stop> {
-    if packet.ip_len() > mtu { Err(Stop::too_big(packet, mtu)) } else { Ok(()) }
+fn as_it_fits(packet: &Packet, port: PortId, mtu: u32) -> Result<Verdict, Stop> {
+    if packet.ip_len() <= mtu {
+        return Ok(Verdict::Forward { port });
+    }
+    if packet.dont_fragment || mtu < LEAST_MTU {
+        return Err(Stop::too_big(packet, mtu));
+    }
+    Ok(Verdict::Cut { port, mtu })
 }
 
 /// Writes the names of the plan, and all that goes with them. A SYN offers no larger segments than go out by a port of
 /// `mtu`.
 #[inline(always)]
 fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet, plan: &Plan<'_>, mtu: u32) {
-    let atomic = packet.dont_fragment || !packet.is_v4();
+    let atomic = packet.dont_fragment || !packet.is_v4() || packet.fragment != Fragment::Whole;
     let to_underlay = !matches!(plan.to, To::Container(_));
     let ip_id = (to_underlay && !atomic).then(|| walk.local.next_ident(plan.src.ip, plan.dst.ip, packet.proto));
     let headers = Rewrite {
@@ -247,6 +281,7 @@ fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packe
         ip_id,
     };
     let checksum = match plan.error_source {
+        None if packet.fragment != Fragment::Whole => fragments::rewrite(walk, frame, packet, plan),
         None => frame::rewrite(frame, packet, &headers),
         Some(source) => {
             // An error travels against the flow that it embeds.

@@ -9,6 +9,7 @@ use crate::units::{Ip, PortId, Proto, Tick};
 /// Counters that the identifications are drawn from, hashed by (ServerIP, peer, proto). The kernel does the same with
 /// 2048 and more (`net/ipv4/route.c`, `ip_idents_reserve`).
 const IDENTS: usize = 4096;
+const IDENTS6: usize = 1024;
 
 /// Answers that one port may cause a second, and at once (RFC 1812 section 4.3.2.8 asks for a limit and a way to tell).
 pub const ANSWERS_PER_SECOND: u64 = 1000;
@@ -17,6 +18,8 @@ pub const ANSWERS_PER_SECOND: u64 = 1000;
 #[derive(Debug)]
 pub struct WorkerState {
     idents: Box<[u16; IDENTS]>,
+    /// The same for IPv6 fragments, whose identifications are of 32 bits.
+    idents6: Box<[u32; IDENTS6]>,
     /// Workers draw from the same 65536 numbers without meeting: each has `span` of them, from `first`.
     first: u16,
     span: u32,
@@ -41,6 +44,7 @@ impl WorkerState {
         let first = (u32::from(index) * span) as u16;
         WorkerState {
             idents: Box::new([0; IDENTS]),
+            idents6: Box::new([0; IDENTS6]),
             first,
             span,
             budgets: vec![budget; ports],
@@ -52,12 +56,21 @@ impl WorkerState {
     /// The next IPv4 identification between these two (RFC 6864 section 4.3: unique per source, destination and
     /// protocol within the maximum datagram lifetime, for non-atomic datagrams).
     pub fn next_ident(&mut self, src: Ip, dst: Ip, proto: Proto) -> u16 {
-        let mix = (src.bits() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            ^ (dst.bits() as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
-            ^ u64::from(proto.0).wrapping_mul(0x1656_67b1_9e37_79f9);
-        let counter = &mut self.idents[(mix >> 40) as usize % IDENTS];
+        let counter = &mut self.idents[mix(src, dst, proto) % IDENTS];
         *counter = counter.wrapping_add(1);
         self.first.wrapping_add((u32::from(*counter) % self.span) as u16)
+    }
+
+    /// The identification of a packet in fragments between these two: that of IPv4, or one of 32 bits (RFC 8200 section
+    /// 4.5), which packets of all protocols share.
+    pub fn next_fragment_ident(&mut self, src: Ip, dst: Ip, proto: Proto) -> u32 {
+        if src.is_v4() {
+            return u32::from(self.next_ident(src, dst, proto));
+        }
+        let counter = &mut self.idents6[mix(src, dst, Proto(0)) % IDENTS6];
+        *counter = counter.wrapping_add(1);
+        let (first, span) = (u64::from(self.first) << 16, u64::from(self.span) << 16);
+        (first + u64::from(*counter) % span) as u32
     }
 
     /// Takes one answer from the port's budget; false if it is used up for now.
@@ -83,6 +96,14 @@ impl WorkerState {
     pub(super) fn count_unkept(&self) {
         self.unkept.set(self.unkept.get().wrapping_add(1));
     }
+}
+
+/// The place of a counter, before it is cut to their number.
+fn mix(src: Ip, dst: Ip, proto: Proto) -> usize {
+    let mix = (src.bits() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ (dst.bits() as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+        ^ u64::from(proto.0).wrapping_mul(0x1656_67b1_9e37_79f9);
+    (mix >> 40) as usize
 }
 
 #[cfg(test)]
@@ -116,6 +137,19 @@ mod tests {
         assert_eq!(state.next_ident(a, b, Proto::UDP), 11);
         assert_eq!(state.next_ident(a, b, Proto::ICMP), 1);
         assert_eq!(state.next_ident(b, a, Proto::UDP), 1);
+    }
+
+    #[test]
+    fn ipv6_fragments_have_long_numbers_that_workers_share_out() {
+        let (a, b) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        let mut firsts = HashSet::new();
+        for mut worker in (0..3).map(|index| WorkerState::new(index, 3, 0)) {
+            let drawn: HashSet<u32> = (0..70_000).map(|_| worker.next_fragment_ident(a, b, Proto::UDP)).collect();
+            assert_eq!(drawn.len(), 70_000, "more than sixteen bits hold");
+            assert!(drawn.iter().all(|&id| firsts.insert(id)));
+        }
+        let mut only = WorkerState::new(0, 1, 0);
+        assert_ne!(only.next_fragment_ident(a, b, Proto::UDP), only.next_fragment_ident(a, b, Proto::ICMPV6));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 
 mod answers;
 mod errors;
+mod fragments;
 mod hostile;
+#[path = "../support/fragments.rs"]
+mod parts;
 mod rewriting;
 mod spec;

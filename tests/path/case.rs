@@ -17,6 +17,7 @@ pub struct Case {
     receive: Option<(&'static str, Vec<u8>)>,
     verdict: &'static str,
     out: Option<Vec<u8>>,
+    pieces: Vec<Vec<u8>>,
     moved: Vec<&'static str>,
     checksum_is_bad: bool,
 }
@@ -54,8 +55,8 @@ impl Bytes for Vec<u8> {
 
 impl Case {
     pub fn new(name: &'static str, world: World) -> Case {
-        let (before, receive, out, moved) = (Vec::new(), None, None, Vec::new());
-        Case { name, world, before, receive, verdict: "", out, moved, checksum_is_bad: false }
+        let (before, receive, out, pieces, moved) = (Vec::new(), None, None, Vec::new(), Vec::new());
+        Case { name, world, before, receive, verdict: "", out, pieces, moved, checksum_is_bad: false }
     }
 
     /// The same beginning under another name.
@@ -107,6 +108,13 @@ impl Case {
         self
     }
 
+    /// Its verdict, and the pieces that leave.
+    pub fn cuts(mut self, verdict: &'static str, pieces: &[Vec<u8>]) -> Case {
+        self.verdict = verdict;
+        self.pieces = pieces.to_vec();
+        self
+    }
+
     /// Its verdict; nothing leaves.
     pub fn ends(mut self, verdict: &'static str) -> Case {
         self.verdict = verdict;
@@ -153,7 +161,13 @@ impl Case {
         if outcome.out != self.out {
             wrong.push(format!("out:  {}\n      not {}", shown(&outcome.out), shown(&self.out)));
         }
-        if let Some(frame) = &outcome.out {
+        if outcome.pieces != self.pieces {
+            let shown = |pieces: &[Vec<u8>]| {
+                pieces.iter().map(|piece| shown(&Some(piece.clone()))).collect::<Vec<String>>().join("\n      ")
+            };
+            wrong.push(format!("pieces:  {}\n      not {}", shown(&outcome.pieces), shown(&self.pieces)));
+        }
+        for frame in outcome.out.iter().chain(&outcome.pieces) {
             let valid = verify(frame);
             if valid.is_ok() == self.checksum_is_bad {
                 wrong.push(format!("smoltcp: {valid:?}"));
@@ -207,8 +221,10 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
     let ip = Ipv4Packet::new_checked(ethernet.payload()).map_err(|error| error.to_string())?;
     let (src, dst) = (ip.src_addr().into(), ip.dst_addr().into());
     let l4 = ip.payload();
+    let is_fragment = ip.more_frags() || ip.frag_offset() != 0;
     let valid = match ip.next_header() {
         _ if !ip.verify_checksum() => return Err("bad IP checksum".to_owned()),
+        _ if is_fragment => Ok(true),
         IpProtocol::Tcp => TcpPacket::new_checked(l4).map(|tcp| tcp.verify_checksum(&src, &dst)),
         IpProtocol::Udp => UdpPacket::new_checked(l4).map(|udp| udp.checksum() == 0 || udp.verify_checksum(&src, &dst)),
         IpProtocol::Icmp => Icmpv4Packet::new_checked(l4).map(|icmp| icmp.verify_checksum()),

@@ -8,6 +8,9 @@ mod generations;
 mod hostile;
 mod packet;
 mod packet6;
+#[path = "../support/fragments.rs"]
+mod parts;
+mod permutations;
 mod restart;
 mod scene;
 mod transparent;

@@ -47,8 +47,12 @@ fn begin(hop: Hop<'_>, src: &str, dst: &str) -> PacketBuilderStep<etherparse::Ip
 }
 
 pub fn udp6(hop: Hop<'_>, src: &str, dst: &str) -> Vec<u8> {
+    udp6_of(hop, src, dst, PAYLOAD)
+}
+
+pub fn udp6_of(hop: Hop<'_>, src: &str, dst: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    begin(hop, src, dst).udp(end(src).1, end(dst).1).write(&mut bytes, PAYLOAD).unwrap();
+    begin(hop, src, dst).udp(end(src).1, end(dst).1).write(&mut bytes, payload).unwrap();
     bytes
 }
 
@@ -66,10 +70,14 @@ pub fn tcp6(hop: Hop<'_>, src: &str, dst: &str, flags: u8) -> Vec<u8> {
 }
 
 pub fn echo6(hop: Hop<'_>, src: &str, dst: &str, is_reply: bool, id: u16) -> Vec<u8> {
+    echo6_of(hop, src, dst, is_reply, id, PAYLOAD)
+}
+
+pub fn echo6_of(hop: Hop<'_>, src: &str, dst: &str, is_reply: bool, id: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let ip = begin(hop, src, dst);
     let icmp = if is_reply { ip.icmpv6_echo_reply(id, 1) } else { ip.icmpv6_echo_request(id, 1) };
-    icmp.write(&mut bytes, PAYLOAD).unwrap();
+    icmp.write(&mut bytes, payload).unwrap();
     bytes
 }
 

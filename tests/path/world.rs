@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sixway::control::assemble::{Assembly, fixed_hops};
 use sixway::control::config::Config;
 use sixway::flow::{Geometry, Holding, Side, Signal, State};
-use sixway::frame::Frame;
+use sixway::frame::{Frame, Piece, cut};
 use sixway::naming::{Health, HealthReport, Located, ReplicaId, Wire, parse_key};
 use sixway::neighbour::NextHops;
 use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, claims, hold_pinned, walk, walk_burst};
@@ -32,6 +32,8 @@ pub struct World {
 pub struct Outcome {
     pub verdict: Verdict,
     pub out: Option<Vec<u8>>,
+    /// The pieces that it leaves in, if it is larger than what leaves.
+    pub pieces: Vec<Vec<u8>>,
 }
 
 impl World {
@@ -124,7 +126,7 @@ impl World {
         let mut buffer = buffer(frame);
         let mut frame = Frame::new(&mut buffer, ROOM, frame.len());
         let verdict = walk(&cx, local, port, &mut frame, observer);
-        Outcome { verdict, out: leaves(verdict).then(|| frame.bytes().to_vec()) }
+        outcome(verdict, &frame)
     }
 
     /// True if the XDP program would hand the frame to the engine.
@@ -152,12 +154,7 @@ impl World {
                 buffers.iter_mut().zip(burst).map(|(buffer, frame)| Frame::new(buffer, ROOM, frame.len())).collect();
             let mut verdicts = vec![Verdict::Consume; views.len()];
             assert_eq!(walk_burst(&cx, local, port, &mut views, &mut verdicts), burst.len());
-            outcomes.extend(
-                views
-                    .iter()
-                    .zip(&verdicts)
-                    .map(|(frame, &verdict)| Outcome { verdict, out: leaves(verdict).then(|| frame.bytes().to_vec()) }),
-            );
+            outcomes.extend(views.iter().zip(&verdicts).map(|(frame, &verdict)| outcome(verdict, frame)));
         }
         outcomes
     }
@@ -172,6 +169,8 @@ impl World {
             Verdict::Heard => "heard".to_owned(),
             Verdict::Host => "host".to_owned(),
             Verdict::Hold { port, hop } => format!("hold {} {hop}", self.port_name(port)),
+            Verdict::Cut { port, mtu } => format!("cut {} {mtu}", self.port_name(port)),
+            Verdict::Await { .. } => "await".to_owned(),
         }
     }
 
@@ -229,6 +228,23 @@ impl World {
 
 fn buffer(frame: &[u8]) -> Vec<u8> {
     [&[0xaa; ROOM][..], frame, &[0xbb; ROOM]].concat()
+}
+
+fn outcome(verdict: Verdict, frame: &Frame<'_>) -> Outcome {
+    let out = leaves(verdict).then(|| frame.bytes().to_vec());
+    let pieces = match verdict {
+        Verdict::Cut { mtu, .. } => {
+            cut(frame, mtu).expect("it can be cut").map(|piece| copied(&piece, frame)).collect()
+        }
+        _ => Vec::new(),
+    };
+    Outcome { verdict, out, pieces }
+}
+
+fn copied(piece: &Piece, frame: &Frame<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; piece.len()];
+    assert_eq!(piece.copy(frame, 0, &mut bytes), bytes.len());
+    bytes
 }
 
 fn leaves(verdict: Verdict) -> bool {

@@ -22,7 +22,7 @@ use crate::control::changes::History;
 use crate::control::config::Mistake;
 use crate::control::health::Prober;
 use crate::control::kernel::Link;
-use crate::engine::{Engine, StartError, Tables};
+use crate::engine::{Engine, StartError, Tables, WaysBack};
 use crate::flow::ECHO_CLAIM_WORDS;
 use crate::path::{Port, Role, Surroundings, hold_pinned};
 use crate::table::mapped::Words;
@@ -167,7 +167,7 @@ pub(super) fn tables_of(prepared: &mut Preparation) -> Result<(Arc<Tables>, Path
     let hops = fixed_hops(config).next_hops();
     let (names, around) = (Arc::clone(&assembly.names), Swap::new(assembly.around.clone()));
     stages.done("state opened");
-    Ok((Arc::new(Tables { names, around, state, hops: Swap::new(hops) }), state_file))
+    Ok((Arc::new(Tables { names, around, state, hops: Swap::new(hops), back: WaysBack::default() }), state_file))
 }
 
 pub(super) fn start(prepared: &mut Preparation, frags: &[bool], tables: &Arc<Tables>) -> Result<Engine, BootError> {

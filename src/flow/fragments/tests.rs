@@ -53,9 +53,9 @@ fn packets_are_told_apart_by_all_that_names_them() {
     let six = |proto| Parcel { src: "fd00::1".parse().unwrap(), dst: "fd00::2".parse().unwrap(), proto, id: 1 };
     let mut keys = vec![
         table.key(Origin::Beyond, &own),
-        table.key(Origin::Station(0, 0), &own),
-        table.key(Origin::Station(1, 0), &own),
-        table.key(Origin::Station(0, 1), &own),
+        table.key(Origin::Station(PortId(0), Mac::ZERO), &own),
+        table.key(Origin::Station(PortId(1), Mac::ZERO), &own),
+        table.key(Origin::Station(PortId(0), Mac::BROADCAST), &own),
         table.key(Origin::Beyond, &Parcel { id: 2, ..own }),
         table.key(Origin::Beyond, &Parcel { proto: Proto::TCP, ..own }),
         table.key(Origin::Beyond, &Parcel { src: own.dst, dst: own.src, ..own }),
