@@ -1,10 +1,11 @@
 //! `path::claims`, which replay decides by, against the XDP program in the kernel (`BPF_PROG_RUN`), packet by packet.
-//! Without a socket a claimed packet is dropped, so `Drop` says "claimed". Needs root.
+//! Without a socket a claimed packet is dropped, so `Drop` says "claimed", and a fragment that nothing is known of is
+//! passed under a counter of its own. Needs root.
 
 use proptest::prelude::*;
-use sixway::afxdp::program::{Action, Claims, Kind, Program, PublicIp};
+use sixway::afxdp::program::{Action, Claims, Counter, Kind, Program, PublicIp};
 use sixway::frame::Frame;
-use sixway::path::{Context, claims};
+use sixway::path::{Claim, Claimant, Context, claims};
 use sixway::table;
 use sixway::units::{Endpoint, Proto, VlanTags};
 
@@ -15,13 +16,21 @@ mod arbitrary;
 #[path = "path/packet.rs"]
 mod packet;
 #[allow(dead_code)]
+#[path = "path/packet6.rs"]
+mod packet6;
+#[allow(dead_code)]
+#[path = "support/fragments.rs"]
+mod parts;
+#[allow(dead_code)]
 #[path = "path/scene.rs"]
 mod scene;
 #[allow(dead_code)]
 #[path = "path/world.rs"]
 mod world;
 
-use packet::{echo_reply, echo_request, error, other, tcp, udp};
+use packet::{Packet, echo_reply, echo_request, error, other, tcp, udp};
+use packet6::{Hop, udp6_of};
+use parts::fragments;
 use scene::{A, B, MAC_A, MAC_B, MAC_ROUTER, config_a};
 use world::World;
 
@@ -122,6 +131,83 @@ fn decisions(world: &World, program: &Program, frame: &[u8]) -> (bool, bool) {
 /// Later fragments follow what the program remembers of their first ones; that is no function of the packet.
 fn is_later_fragment(frame: &[u8]) -> bool {
     frame.len() >= 22 && frame[12..14] == [8, 0] && u16::from_be_bytes([frame[20], frame[21]]) & 0x1fff != 0
+}
+
+/// What the program and we say of a frame that comes after others.
+fn both_claim(world: &World, program: &Program, claimant: &mut Claimant, frame: &[u8]) -> (Claim, Claim) {
+    let undecided = |program: &Program| program.counters().unwrap().get(Counter::PassedUndecided);
+    let before = undecided(program);
+    let said = match program.run(frame).unwrap() {
+        Action::Drop => Claim::Engine,
+        Action::Pass if undecided(program) > before => Claim::Undecided,
+        Action::Pass => Claim::Kernel,
+        other => panic!("{other:?}"),
+    };
+    let guard = table::pin();
+    let World { assembly, state, hops, now, .. } = world;
+    let (names, around) = (assembly.names.view(&guard), &assembly.around);
+    let cx = Context { names, around, state, hops, now: *now, dry_run: false };
+    let id = world.port("uplink");
+    let mut buffer = frame.to_vec();
+    let frame = Frame::new(&mut buffer, 0, frame.len());
+    (said, claimant.claim(&cx, id, around.port(id).unwrap(), &frame))
+}
+
+#[test]
+fn fragments_are_claimed_as_their_first_and_undecided_before_it() {
+    use Claim::{Engine, Kernel, Undecided};
+    let hop = Hop(MAC_B, MAC_A, 64);
+    for (place, vlan) in PLACES.into_iter().flat_map(|place| TAGS.map(|vlan| (place, vlan))) {
+        let (world, mut program) = both(place, vlan);
+        let keeps = vlan.is_empty();
+        program.set_keeps_early(keeps).unwrap();
+        let mut claimant = Claimant::default();
+        let content: Vec<u8> = (0..200).collect();
+        let packet = |packet: Packet| packet.payload(&content).eth(MAC_B, MAC_A).bytes();
+        let cases = [
+            ("owned", packet(udp("198.51.100.7:9", "192.168.50.1:20740")), Undecided, Engine),
+            ("the host's", packet(udp("198.51.100.7:9", "192.168.50.1:53")), Undecided, Kernel),
+            ("a large ping of the host", packet(echo_request("198.51.100.7", "192.168.50.1", 9)), Undecided, Kernel),
+            ("a warm reply", packet(echo_reply("198.51.100.7", "192.168.50.1", WARM)), Undecided, Engine),
+            ("esp", packet(other("198.51.100.7", "192.168.50.1", 50)), Undecided, Engine),
+            ("a public name", packet(udp("198.51.100.7:9", "203.0.113.9:4500")), Undecided, Engine),
+            ("a public address, no name", packet(udp("198.51.100.7:9", "203.0.113.9:53")), Undecided, Kernel),
+            ("transit", packet(udp("198.51.100.7:9", "198.51.100.200:20740")), Kernel, Kernel),
+            ("transit of IPv6", udp6_of(hop, "[fd50::9]:9", "[fd50::7]:20740", &content), Kernel, Kernel),
+        ];
+        for (id, (name, whole, before, after)) in (100..).zip(cases) {
+            let parts = fragments(&whole, 64, id);
+            let mut both_of = |nth: usize| both_claim(&world, &program, &mut claimant, &tagged(&parts[nth], vlan, 3));
+            let said = [2, 0, 1, 2].map(&mut both_of);
+            assert!(said.iter().all(|(kernel, ours)| kernel == ours), "{name}, {place:?}, {vlan:?}: {said:?}");
+            if place == Place::UnderlayAndClients {
+                let expected = [before, after, after, after].map(|claim| (claim, claim));
+                assert_eq!(said, expected, "{name}, {vlan:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn random_fragments_are_claimed_alike() {
+    let ids = 0..4_u32;
+    let fragment = (arbitrary::frame(), ids, 0..4_usize, any::<bool>());
+    let (world, mut program) = both(Place::UnderlayAndClients, &[]);
+    program.set_keeps_early(true).unwrap();
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) };
+    let mut claimant = Claimant::default();
+    let claimant = std::cell::RefCell::new(&mut claimant);
+    proptest!(config, |(fragments in proptest::collection::vec(fragment, 1..20))| {
+        for ((_, whole), id, offset, more) in fragments {
+            if whole[12..14] != [8, 0] {
+                continue;
+            }
+            let payload = parts::payload(&whole).1.to_vec();
+            let part = parts::fragment(&whole, &payload, offset * 3, more, id);
+            let (kernel, ours) = both_claim(&world, &program, *claimant.borrow_mut(), &part);
+            prop_assert_eq!(kernel, ours);
+        }
+    });
 }
 
 #[test]

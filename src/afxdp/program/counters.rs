@@ -13,7 +13,7 @@ pub enum Counter {
     Redirected,
     /// Claimed, and dropped because its queue has no socket: no engine runs, or it does not cover the queue.
     NoSocket,
-    /// A later fragment that came before its first.
+    /// A later fragment that came before its first, and no engine keeps such.
     PassedUndecided,
     /// For one of our addresses, and the host's.
     PassedHost,

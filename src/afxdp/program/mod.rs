@@ -21,8 +21,8 @@
 //!    solicitations (ICMPv6 type 135, not fragmented) whose target is a public IP with `neighbour`, on an external port,
 //!    are claimed; ICMP errors as the embedded packet's destination says, see 10; all else is passed.
 //! 5. **Later fragments** (offset above 0) follow their first fragment, which has the same source, destination, id and,
-//!    in IPv4, protocol, and was seen less than 30 s ago. One without such a first is passed: the host's may come in any
-//!    order, and the engine keeps no fragments.
+//!    in IPv4, protocol, and was seen less than 30 s ago. One without such a first is handed over if the engine keeps
+//!    such fragments, and passed if it does not or none runs: the host's may come in any order.
 //! 6. **TCP and UDP**: on an external port, claimed if (destination, protocol, destination port) is a public name. Else
 //!    claimed if the destination is a ServerIP and the port in its owned range, else passed. 4 bytes are read.
 //! 7. **ICMP** (1 in IPv4, 58 in IPv6; 8 bytes are read):

@@ -20,6 +20,7 @@ use crate::units::{QueueId, VlanTags};
 const UPLINK: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uplink.bpf.o"));
 const ACCESS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/access.bpf.o"));
 const ROLE_EXTERNAL: u32 = 1;
+const KEEPS_EARLY: u32 = 4;
 
 /// What a program decided about a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +49,7 @@ pub struct Program {
     sockets: XskMap<MapData>,
     counters: PerCpuArray<MapData, u64>,
     claims: Option<ClaimsMap>,
+    settings: Option<Array<MapData, u32>>,
 }
 
 impl Program {
@@ -106,7 +108,8 @@ impl Program {
         };
         let sockets = maps.remove("xsks").ok_or_else(|| absent("xsks"))?.try_into()?;
         let counters = maps.remove("counters").ok_or_else(|| absent("counters"))?.try_into()?;
-        Ok(Program { code, sockets, counters, claims })
+        let settings = maps.remove("settings").map(Array::try_from).transpose()?;
+        Ok(Program { code, sockets, counters, claims, settings })
     }
 
     /// Says which socket takes the frames of a receive queue, from now on. The socket must be bound to that queue; the
@@ -121,6 +124,15 @@ impl Program {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
+    }
+
+    /// Says whether the engine keeps fragments that come before the first of their packet, and gives back what is the
+    /// kernel's: only then are they handed over. A program that was just loaded or opened hands over none.
+    pub fn set_keeps_early(&mut self, keeps: bool) -> io::Result<()> {
+        let Some(settings) = &mut self.settings else { return Ok(()) };
+        let setting = settings.get(&0, 0).map_err(io_error)?;
+        let setting = if keeps { setting | KEEPS_EARLY } else { setting & !KEEPS_EARLY };
+        settings.set(0, setting, 0).map_err(io_error)
     }
 
     /// What the program claims; `None` on an access port, where all is claimed.

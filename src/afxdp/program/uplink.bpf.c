@@ -52,12 +52,15 @@ struct fragment_decision {
 };
 
 #define ROLE_EXTERNAL 1
+/* The engine keeps fragments that come before their first, and has a way to give back what is the kernel's. */
+#define KEEPS_EARLY 4
 /* How many VLAN tags frames bear (0 to 2), and their identifiers, outermost first. */
 #define ROLE_TAGS(role) ((role) >> 4 & 3)
 #define ROLE_FIRST_TAG(role) ((role) >> 8 & 0xfff)
 #define ROLE_SECOND_TAG(role) ((role) >> 20 & 0xfff)
 
-/* The role of the interface, and its VLAN tags. Written by the loader. */
+/* The role of the interface, and its VLAN tags. Written by the loader, but for the bit
+ * above: by the engine. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -279,14 +282,22 @@ static __always_inline struct fragment_key fragment_key(const struct packet *pac
 	};
 }
 
-/* A later fragment goes where its first one went. One that comes before its first is the kernel's: the host's may come
- * in any order, and of an owned packet the kernel gets only a part, which it forgets. */
-static __always_inline int follow_first(struct xdp_md *ctx, const struct packet *packet)
+/* Whoever it is for, it may be the host's: without an engine the kernel has it. */
+static __always_inline int keep_early(struct xdp_md *ctx)
+{
+	int action = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS);
+	count(action == XDP_REDIRECT ? REDIRECTED : PASSED_UNDECIDED);
+	return action;
+}
+
+/* A later fragment goes where its first one went. One that comes before its first may be anybody's: the engine keeps it
+ * until it knows, and gives it back if it is not its own. */
+static __always_inline int follow_first(struct xdp_md *ctx, const struct packet *packet, __u32 role)
 {
 	struct fragment_key key = fragment_key(packet);
 	const struct fragment_decision *first = bpf_map_lookup_elem(&fragments, &key);
 	if (!first || now_seconds() - first->seconds >= FRAGMENT_SECONDS)
-		return pass(PASSED_UNDECIDED);
+		return role & KEEPS_EARLY ? keep_early(ctx) : pass(PASSED_UNDECIDED);
 	return first->claimed ? hand_over(ctx) : pass(PASSED_FRAGMENT);
 }
 
@@ -409,7 +420,7 @@ static __always_inline int filter(struct xdp_md *ctx)
 		}
 	}
 	if (packet.fragment == LATER)
-		return follow_first(ctx, &packet);
+		return follow_first(ctx, &packet, role);
 	enum decision decision = decide_by_port(&frame, &packet, role, ports, public_ip);
 	if (packet.fragment == FIRST)
 		remember_first(&packet, decision == CLAIMED);
