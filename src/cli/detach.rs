@@ -1,5 +1,5 @@
-//! `sixway detach`: takes the XDP programs off this network namespace's interfaces for good, forgets ports that were
-//! attached live, and ends the holder.
+//! `sixway detach`: takes the XDP programs off this network namespace's interfaces for good, removes the pairs of
+//! interfaces by which engines give back what is the kernel's, forgets ports that were attached live, and ends the holder.
 
 use serde_json::json;
 
@@ -7,6 +7,7 @@ use crate::afxdp::program::{Scope, detach};
 use crate::control::appliance::forget_live_ports;
 use crate::control::config::{Config, Control, Engine};
 use crate::control::holder;
+use crate::control::kernel::remove_pairs;
 
 use super::Exit;
 use super::arguments::Detach;
@@ -37,6 +38,10 @@ pub(super) fn run(arguments: &Detach, output: &mut Output) -> Exit {
             return Exit::No;
         }
     };
+    if let Err(error) = remove_pairs() {
+        complain(format_args!("the interfaces by which engines give back what is the kernel's: {error}"));
+        return Exit::No;
+    }
     let holder = holder::socket_beside(&socket);
     let ended = match holder::end(&holder) {
         Ok(ended) => ended,

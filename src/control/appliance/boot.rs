@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex as Turn, Notify};
 
+use super::back::open_ways;
 use super::claims::Wanted;
 use super::preparation::Preparation;
 use super::programs::{attach_all, connect, frags_at_work, narrow_all};
@@ -116,6 +117,7 @@ pub(super) fn boot(mut prepared: Preparation, holder: Option<&Path>) -> Result<A
     };
     connect(&engine, &mut ports)?;
     stages.done("packets come");
+    open_ways(&prepared.assembly.around, &mut ports, &tables);
     report_inherited(&engine, left);
     Ok(appliance(prepared, tables, state_file, engine, succession, ports))
 }

@@ -1,6 +1,7 @@
 //! A running server: its programs, tables and workers, put up from a configuration and kept in step with the mapping
 //! and the kernel until it is told to stop.
 
+mod back;
 mod boot;
 mod changeover;
 mod checks;

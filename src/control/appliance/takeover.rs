@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::back::open_ways;
 use super::boot::{BootError, appliance, report_inherited, share_echo_claims, start, tables_of};
 use super::claims::Wanted;
 use super::preparation::Preparation;
@@ -97,6 +98,7 @@ pub(super) fn take_over(
     report_inherited(&engine, true);
     estate.holder.into_iter().for_each(|connection| succession.take_holder(connection));
     succession.provide(&engine);
+    open_ways(&prepared.assembly.around, &mut ports, &tables);
     // From here on there is nobody to go on in its place.
     if let Err(error) = narrow_all(&prepared.assembly.around, &mut ports, &wanted) {
         tracing::error!("what the former mapping claimed is still claimed: {error}");

@@ -4,8 +4,10 @@ mod capability;
 mod dump;
 mod link;
 mod message;
+mod pair;
 mod watch;
 
 pub use capability::{Capability, Queues, capability};
 pub use link::{Link, links};
+pub use pair::{Pair, pair, remove_pairs};
 pub use watch::{Change, Questions, Resolver, watch};
