@@ -6,7 +6,7 @@ use crate::lab::capture::Capture;
 use crate::lab::peers::{self, Greeter, Parrot, connect, greeting, says_back};
 use crate::lab::{Lab, MAPPING, Member, OUTSIDE, SOON, until};
 
-const WEB: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 80);
+pub const WEB: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 80);
 const MANY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 81);
 /// The container that lives on a gateway and holds an address of the public prefix itself.
 const EDGE: Member = Member {
@@ -29,7 +29,7 @@ blue   udp  02:00:00:00:00:06  192.168.50.6:20492        02:42:0a:00:00:06  198.
     MAPPING.replacen("10.0.0.10:80\n", "10.0.0.10:80  public=198.51.100.80:8000\n", 1) + published
 }
 
-fn lab() -> Lab {
+pub fn lab() -> Lab {
     let mut lab = Lab::new();
     lab.add_gateway(6);
     lab.add_gateway(7);

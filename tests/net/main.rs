@@ -6,12 +6,16 @@
 //! `cargo test --test net -- --nocapture` shows them.
 
 mod lab;
+#[allow(dead_code)]
+#[path = "../support/fragments.rs"]
+mod parts;
 
 mod churn;
 mod clients;
 mod crash;
 mod echo;
 mod failover;
+mod fragments;
 mod garbage;
 mod gateway;
 mod ground;

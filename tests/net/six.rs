@@ -8,9 +8,9 @@ use crate::lab::capture::Capture;
 use crate::lab::peers::PATIENCE;
 use crate::lab::{Lab, MAPPING, server_ip6};
 
-const ALICE: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 1);
-const CAROL: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 3);
-const WEB: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 0x10);
+pub const ALICE: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 1);
+pub const CAROL: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 3);
+pub const WEB: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 0x10);
 
 /// alice has a native block, carol a default one, web two services.
 const SIX: &str = "\
@@ -22,7 +22,7 @@ blue   any  02:00:00:00:00:02  [fd50::2]:32768-33791  02:42:0a:00:00:0a  [fd10::
 ";
 
 /// Servers and three containers have IPv6; the containers nothing but an address and the router's.
-fn lab(default_route: bool) -> Lab {
+pub fn lab(default_route: bool) -> Lab {
     let mut lab = Lab::new();
     for server in [1, 2] {
         let place = lab.at(&format!("s{server}"));

@@ -118,6 +118,7 @@ pub(super) fn boot(mut prepared: Preparation, holder: Option<&Path>) -> Result<A
     connect(&engine, &mut ports)?;
     stages.done("packets come");
     open_ways(&prepared.assembly.around, &mut ports, &tables);
+    stages.done("ways back to the kernel open");
     report_inherited(&engine, left);
     Ok(appliance(prepared, tables, state_file, engine, succession, ports))
 }

@@ -1,9 +1,11 @@
-//! A pair of veth interfaces by which the engine gives the kernel what an uplink's XDP program took from it. It has no
-//! addresses and no routes; it outlives the process, and the next engine uses it on.
+//! A pair of veth interfaces by which the engine gives the kernel what an uplink's XDP program took from it. No route
+//! leads there; it outlives the process, and the next engine uses it on.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use rtnetlink::packet_route::address::AddressScope;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 
 use super::link::{Link, links};
@@ -17,6 +19,9 @@ const LONGEST: usize = 15;
 /// The largest that veth takes: whatever came by the uplink fits.
 const MTU: u32 = 65535;
 
+/// The address for interfaces that want one and are not to be reached (RFC 7600 section 4.8).
+const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+
 /// A pair that is up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pair {
@@ -28,8 +33,9 @@ pub struct Pair {
 
 /// The pair of the interface of this name: the one that is there, or a new one. Blocks the calling thread.
 ///
-/// The kernel's end forwards what it takes in as the uplink would: it has no reverse path filter of its own, since answers
-/// leave by another interface, and no link-local address.
+/// Answers to what the kernel's end takes in leave by another interface: its reverse path filter is loose, and since the
+/// kernel lets nothing pass a filter where there is no address (`__fib_validate_source` of net/ipv4/fib_frontend.c), it has
+/// the [`DUMMY`] one.
 ///
 /// # Errors
 /// Netlink's, an interface of another kind under one of the names, or a setting that can't be made.
@@ -50,9 +56,17 @@ pub fn pair(interface: &str) -> io::Result<Pair> {
     let engine_end = find(&engine)?.ok_or(io::ErrorKind::NotFound)?;
     set("ipv4", &kernel, "rp_filter", "2")?;
     // Where there is no IPv6, nothing of it comes.
+    let of_interface = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"));
+    let _ = set("ipv6", &kernel, "disable_ipv6", of_interface.as_deref().unwrap_or("0"));
     let _ = set("ipv6", &kernel, "addr_gen_mode", "1");
     let _ = set("ipv6", &kernel, "accept_ra", "0");
     let _ = set("ipv6", &engine, "disable_ipv6", "1");
+    ask(async |handle| {
+        let mut request = handle.address().add(kernel_end.index, DUMMY.into(), 32).replace();
+        // Nothing that the kernel sends gets it as its source.
+        request.message_mut().header.scope = AddressScope::Host;
+        request.execute().await
+    })?;
     for index in [kernel_end.index, engine_end.index] {
         let up = LinkUnspec::new_with_index(index).mtu(MTU).up().build();
         ask(async |handle| handle.link().set(up).execute().await)?;
