@@ -14,7 +14,7 @@ use crate::units::PortId;
 /// (RFC 791 section 3.1).
 pub(super) const MOST: usize = 128;
 /// Bytes that a frame holds behind its headroom.
-const ROOM: usize = CHUNK_SIZE as usize - HEADROOM as usize;
+const ROOM: usize = CHUNK_SIZE - HEADROOM as usize;
 
 impl Worker {
     /// Cuts a packet into pieces of at most `mtu` bytes and sends them all, or drops it. It counts as one packet, by the

@@ -35,7 +35,7 @@ impl Worker {
                 }
                 self.release(chain);
             }
-            Verdict::Host => self.hand_back(from, chain),
+            Verdict::Host => self.hand_back(cx, from, chain),
             Verdict::Await { key } => self.await_first(cx, from, key, chain),
             Verdict::Hold { port, hop } => match self.scratch.waiting.hold(chain, from, port, hop, cx.now) {
                 Holding::Refused => self.discard(chain, from, Reason::Unresolved),
