@@ -147,18 +147,19 @@ fn both_claim(world: &World, program: &Program, claimant: &mut Claimant, frame: 
     let World { assembly, state, hops, now, .. } = world;
     let (names, around) = (assembly.names.view(&guard), &assembly.around);
     let cx = Context { names, around, state, hops, now: *now, dry_run: false };
-    let uplink = world.port("uplink");
+    let id = world.port("uplink");
     let mut buffer = frame.to_vec();
     let frame = Frame::new(&mut buffer, 0, frame.len());
-    (said, claimant.claim(&cx, uplink, around.port(uplink).unwrap(), &frame))
+    (said, claimant.claim(&cx, id, around.port(id).unwrap(), &frame))
 }
 
 #[test]
 fn fragments_are_claimed_as_their_first_and_undecided_before_it() {
     use Claim::{Engine, Kernel, Undecided};
     let hop = Hop(MAC_B, MAC_A, 64);
-    for keeps in [false, true] {
-        let (world, mut program) = both(Place::UnderlayAndClients, &[]);
+    for (place, vlan) in PLACES.into_iter().flat_map(|place| TAGS.map(|vlan| (place, vlan))) {
+        let (world, mut program) = both(place, vlan);
+        let keeps = vlan.is_empty();
         program.set_keeps_early(keeps).unwrap();
         let mut claimant = Claimant::default();
         let content: Vec<u8> = (0..200).collect();
@@ -176,9 +177,13 @@ fn fragments_are_claimed_as_their_first_and_undecided_before_it() {
         ];
         for (id, (name, whole, before, after)) in (100..).zip(cases) {
             let parts = fragments(&whole, 64, id);
-            let said = [2, 0, 1, 2].map(|nth| both_claim(&world, &program, &mut claimant, &parts[nth]));
-            let expected = [before, after, after, after].map(|claim| (claim, claim));
-            assert_eq!(said, expected, "{name}, keeps: {keeps}");
+            let mut both_of = |nth: usize| both_claim(&world, &program, &mut claimant, &tagged(&parts[nth], vlan, 3));
+            let said = [2, 0, 1, 2].map(&mut both_of);
+            assert!(said.iter().all(|(kernel, ours)| kernel == ours), "{name}, {place:?}, {vlan:?}: {said:?}");
+            if place == Place::UnderlayAndClients {
+                let expected = [before, after, after, after].map(|claim| (claim, claim));
+                assert_eq!(said, expected, "{name}, {vlan:?}");
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use super::pieces::view;
 use super::worker::Worker;
 use crate::afxdp::{MAX_SEGMENTS, PacketSocket, Segment, Umem};
 use crate::frame::{pop_tags, set_macs};
-use crate::path::Reason;
+use crate::path::{Context, Reason};
 use crate::units::{Mac, PortId, VlanTags};
 
 /// The way from one port back to the kernel.
@@ -17,8 +17,6 @@ use crate::units::{Mac, PortId, VlanTags};
 pub struct WayBack {
     /// The port that the frames have come by.
     pub port: PortId,
-    /// That frames bear there, and nobody expects on this way.
-    pub tags: VlanTags,
     /// On the engine's end.
     pub socket: PacketSocket,
     /// The MAC of the kernel's end: what is for another is not taken there.
@@ -43,9 +41,10 @@ impl WaysBack {
 impl Worker {
     /// Gives a frame that came in by `from` to the kernel. `chain` is empty afterwards. One system call a frame, as a kick
     /// would be; few come this way.
-    pub(super) fn hand_back(&mut self, from: PortId, chain: &mut Vec<Segment>) {
+    pub(super) fn hand_back(&mut self, cx: &Context<'_>, from: PortId, chain: &mut Vec<Segment>) {
         let cells = &self.cells.ports[usize::from(from.0)];
-        match self.tables.back.from(from).map(|way| give(way, &self.umem, chain)) {
+        let tags = cx.around.port(from).map_or(VlanTags::NONE, |port| port.tags);
+        match self.tables.back.from(from).map(|way| give(way, tags, &self.umem, chain)) {
             Some(true) => cells.host.add(1),
             // Without a way, or where the kernel does not take it.
             Some(false) | None => cells.dropped.add(Reason::FragmentUnclaimed),
@@ -54,11 +53,14 @@ impl Worker {
     }
 }
 
-fn give(way: &WayBack, umem: &Umem, chain: &mut [Segment]) -> bool {
+/// Beyond the way no interface takes VLAN tags off.
+fn give(way: &WayBack, tags: VlanTags, umem: &Umem, chain: &mut [Segment]) -> bool {
     let mut rest = [&[][..]; MAX_SEGMENTS];
     let Some(mut frame) = view(umem, chain, &mut rest) else { return false };
+    if !tags.is_none() && !pop_tags(&mut frame, tags) {
+        return false;
+    }
     let Some(&src) = frame.bytes().get(6..).and_then(|tail| tail.first_chunk()) else { return false };
-    pop_tags(&mut frame, way.tags);
     set_macs(&mut frame, way.kernel, Mac(src));
     let mut parts: [IoSlice<'_>; MAX_SEGMENTS] = array::from_fn(|_| IoSlice::new(&[]));
     let bytes = std::iter::once(frame.bytes()).chain(frame.rest().iter().copied());

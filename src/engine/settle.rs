@@ -8,7 +8,7 @@ use super::worker::{Queue, Route, Worker};
 use crate::afxdp::{Refused, Segment, Umem};
 use crate::frame::{self, ETHERNET_LEN, Frame};
 use crate::path::{BURST, Context, Reason, Verdict};
-use crate::units::{Mac, PortId};
+use crate::units::{Mac, PortId, VlanTags};
 
 /// Bytes before an injected frame, as the kernel leaves them before a received one.
 pub(super) const HEADROOM: u16 = 256;
@@ -35,7 +35,7 @@ impl Worker {
                 }
                 self.release(chain);
             }
-            Verdict::Host => self.hand_back(from, chain),
+            Verdict::Host => self.hand_back(cx, from, chain),
             Verdict::Await { key } => self.await_first(cx, from, key, chain),
             Verdict::Hold { port, hop } => match self.scratch.waiting.hold(chain, from, port, hop, cx.now) {
                 Holding::Refused => self.discard(chain, from, Reason::Unresolved),
@@ -179,15 +179,17 @@ impl Worker {
     }
 
     fn send_held(&mut self, cx: &Context<'_>, mut held: Held, mac: Mac) {
-        let (own, mtu, tags) =
-            cx.around.port(held.to).map_or((Mac::ZERO, u32::MAX, 0), |port| (port.mac, port.mtu, port.tags.byte_len()));
+        let (own, mtu, tags) = match cx.around.port(held.to) {
+            Some(port) => (port.mac, port.mtu, port.tags),
+            None => (Mac::ZERO, u32::MAX, VlanTags::NONE),
+        };
         let len: usize = held.chain.iter().map(|segment| usize::from(segment.len)).sum();
         if let Some(first) = held.chain.first_mut() {
             let (start, len) = (usize::from(first.offset), usize::from(first.len));
             frame::set_macs(&mut Frame::new(self.umem.bytes(&mut first.buffer), start, len), mac, own);
         }
         self.cells.ports[usize::from(held.from.0)].held.sub(1);
-        if len > ETHERNET_LEN + tags + mtu as usize {
+        if len > ETHERNET_LEN + tags.byte_len() + mtu as usize {
             self.send_in_pieces(&mut held.chain, held.from, held.to, mtu);
         } else {
             self.send(&mut held.chain, held.from, held.to, Sent::Forwarded);

@@ -7,7 +7,7 @@ use super::rewrite::{read_u16, update_at, write_u16};
 use super::{Frame, Packet, ipv4, ipv6, parse::ETHERNET_LEN};
 
 /// The longest header of a piece: Ethernet with two VLAN tags, and IPv4 with all options that fit.
-const MAX_HEADERS: usize = ETHERNET_LEN + 2 * 4 + 60;
+const MAX_HEADERS: usize = ETHERNET_LEN + 8 + 60;
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
@@ -78,42 +78,41 @@ pub struct Piece {
     payload: Range<usize>,
 }
 
-/// An Ethernet header, with or without VLAN tags, and an IPv4 header.
+/// An Ethernet and an IPv4 header.
 #[derive(Clone, Copy, Debug)]
 struct Headers {
     bytes: [u8; MAX_HEADERS],
-    l3_at: usize,
     len: usize,
+    /// Where the IPv4 header starts.
+    ip_at: usize,
 }
 
 /// Cuts an IPv4 packet, or a fragment of one, into pieces of at most `mtu` bytes of IP. Its identification stays, so it
-/// must be one that tells it from others. `None` if it must not be cut or can't be: IPv6, DF, an MTU with no room for eight
+/// must be one that tells it from others; VLAN tags stay, too. `None` if it must not be cut or can't be: IPv6, DF, an MTU with no room for eight
 /// bytes, or what `parse` refuses.
 #[must_use]
 pub fn cut(frame: &Frame, mtu: u32) -> Option<Cut> {
-    let l3_at = behind_tags(frame.bytes())?;
-    let l3 = frame.bytes().get(l3_at..)?;
-    let header = l3.first_chunk::<{ ipv4::HEADER_LEN }>()?;
-    let is_v4 = frame.bytes().get(l3_at - 2..l3_at) == Some(&[0x08, 0x00]) && header[0] >> 4 == 4;
+    let ip_at = ipv4_at(frame.bytes())?;
+    let header = frame.bytes().get(ip_at..)?.first_chunk::<{ ipv4::HEADER_LEN }>()?;
+    let is_v4 = header[0] >> 4 == 4;
     let (header_len, total_len) = (usize::from(header[0] & 0xf) * 4, usize::from(read_u16(header, 2)));
     let field = read_u16(header, 6);
-    let (end, mtu) = (l3_at + total_len, mtu as usize);
+    let (end, mtu) = (ip_at + total_len, mtu as usize);
     let fits = header_len >= header.len() && total_len >= header_len && end <= frame.total_len();
     if !is_v4 || !fits || field & DONT_FRAGMENT != 0 || mtu < header_len + 8 {
         return None;
     }
-    let headers = Headers::first(frame.bytes().get(..l3_at + header_len)?, l3_at)?;
+    let headers = Headers::first(frame.bytes().get(..ip_at + header_len)?, ip_at)?;
     let (offset, more) = (field & OFFSET_MASK, field & MORE_FRAGMENTS != 0);
-    Some(Cut { later_headers: headers.of_later(), headers, rest: l3_at + header_len..end, offset, more, mtu })
+    Some(Cut { later_headers: headers.of_later(), headers, rest: ip_at + header_len..end, offset, more, mtu })
 }
 
-/// Where the IP header is: behind the Ethernet header, and two VLAN tags at most.
-fn behind_tags(bytes: &[u8]) -> Option<usize> {
-    const TAGS: [&[u8]; 2] = [&[0x81, 0x00], &[0x88, 0xa8]];
-    let kind = |at: usize| bytes.get(at..at + 2);
-    let is_tagged = |at: usize| kind(at).is_some_and(|kind| TAGS.contains(&kind));
-    let at = [12, 16].into_iter().find(|&at| !is_tagged(at)).unwrap_or(20);
-    kind(at).map(|_| at + 2)
+/// Where the IPv4 header of a frame starts, behind two VLAN tags at most.
+fn ipv4_at(frame: &[u8]) -> Option<usize> {
+    let kind = |at: usize| frame.get(at - 2..at);
+    let is_tag = |at: usize| matches!(kind(at), Some([0x81, 0x00] | [0x88, 0xa8]));
+    let at = (ETHERNET_LEN..=ETHERNET_LEN + 8).step_by(4).find(|&at| !is_tag(at))?;
+    (kind(at) == Some(&[0x08, 0x00])).then_some(at)
 }
 
 impl Iterator for Cut {
@@ -123,7 +122,7 @@ impl Iterator for Cut {
         if self.rest.is_empty() {
             return None;
         }
-        let room = self.mtu - (self.headers.len - self.headers.l3_at);
+        let room = self.mtu - (self.headers.len - self.headers.ip_at);
         let is_last = self.rest.len() <= room;
         let len = if is_last { self.rest.len() } else { room / 8 * 8 };
         let payload = self.rest.start..self.rest.start + len;
@@ -170,8 +169,8 @@ fn copy_to(bytes: &[u8], into: &mut [u8], at: usize) -> usize {
 }
 
 impl Headers {
-    fn first(bytes: &[u8], l3_at: usize) -> Option<Headers> {
-        let mut headers = Headers { bytes: [0; MAX_HEADERS], l3_at, len: bytes.len() };
+    fn first(bytes: &[u8], ip_at: usize) -> Option<Headers> {
+        let mut headers = Headers { bytes: [0; MAX_HEADERS], len: bytes.len(), ip_at };
         headers.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(headers)
     }
@@ -179,8 +178,8 @@ impl Headers {
     /// Without the options that belong into the first fragment alone: those whose type's high bit is not set (RFC 791
     /// section 3.1).
     fn of_later(&self) -> Headers {
-        let options_at = self.l3_at + ipv4::HEADER_LEN;
-        let mut later = Headers { bytes: [0; MAX_HEADERS], l3_at: self.l3_at, len: options_at };
+        let options_at = self.ip_at + ipv4::HEADER_LEN;
+        let mut later = Headers { bytes: [0; MAX_HEADERS], len: options_at, ip_at: self.ip_at };
         copy_to(self.bytes.get(..options_at).unwrap_or_default(), &mut later.bytes, 0);
         let mut options = self.bytes.get(options_at..self.len).unwrap_or_default();
         while let [kind, tail @ ..] = options {
@@ -204,8 +203,8 @@ impl Headers {
     /// The headers of a piece with `len` bytes of payload.
     fn with(&self, len: usize, offset: u16, more: bool) -> Headers {
         let mut piece = *self;
-        let header_len = self.len - self.l3_at;
-        let Some(ip) = piece.bytes.get_mut(self.l3_at..self.len) else { return piece };
+        let header_len = self.len - self.ip_at;
+        let Some(ip) = piece.bytes.get_mut(self.ip_at..self.len) else { return piece };
         if let Some(first) = ip.first_mut() {
             *first = 0x40 | (header_len / 4) as u8;
         }

@@ -13,7 +13,7 @@ use super::walk::Context;
 use crate::flow::FRAGMENT_LIFE_MS;
 use crate::frame::{Fragment, Frame, bears_tags};
 use crate::naming::{Public, Wire};
-use crate::units::{Endpoint, Ip, PortId, Proto, VlanTags};
+use crate::units::{Endpoint, Ip, PortId, Proto};
 
 const ETHERNET_LEN: usize = 14;
 /// As many extension headers as the program walks (RFC 8200 section 4.1).
@@ -43,14 +43,14 @@ struct First {
 }
 
 impl Claimant {
-    /// Whose the XDP program would say that a frame is which comes in by a port. On access ports all is the engine's.
-    pub fn claim(&mut self, cx: &Context<'_>, id: PortId, port: &Port, frame: &Frame<'_>) -> Claim {
+    /// Whose the XDP program would say that a frame is which comes in by `port`. On access ports all is the engine's.
+    pub fn claim(&mut self, cx: &Context<'_>, port: PortId, own: &Port, frame: &Frame<'_>) -> Claim {
         let of = |is_claimed| if is_claimed { Claim::Engine } else { Claim::Kernel };
-        let Some(rules) = Rules::of(cx, &port.role) else { return Claim::Engine };
-        let Some(header) = Header::of(frame, port.tags) else { return Claim::Kernel };
+        let Some(rules) = Rules::of(cx, &own.role) else { return Claim::Engine };
+        let Some(header) = Header::of(own, frame) else { return Claim::Kernel };
         let second = cx.now.seconds();
         if header.fragment == Fragment::Later {
-            let first = self.firsts.get(&(id, header.name()));
+            let first = self.firsts.get(&(port, header.name()));
             let first = first.filter(|first| u64::from(second.wrapping_sub(first.second)) < FRAGMENT_LIFE_MS / 1000);
             return match first {
                 _ if !rules.is_here(&header) => Claim::Kernel,
@@ -60,7 +60,7 @@ impl Claimant {
         }
         let is_claimed = rules.decide(&header).unwrap_or(false);
         if header.fragment == Fragment::First && rules.is_here(&header) {
-            self.firsts.insert((id, header.name()), First { second, is_claimed });
+            self.firsts.insert((port, header.name()), First { second, is_claimed });
         }
         of(is_claimed)
     }
@@ -71,7 +71,7 @@ impl Claimant {
 #[must_use]
 pub fn claims(cx: &Context<'_>, port: &Port, frame: &Frame<'_>) -> bool {
     let Some(rules) = Rules::of(cx, &port.role) else { return true };
-    let header = Header::of(frame, port.tags).filter(|header| header.fragment != Fragment::Later);
+    let header = Header::of(port, frame).filter(|header| header.fragment != Fragment::Later);
     header.is_some_and(|header| rules.decide(&header).unwrap_or(false))
 }
 
@@ -89,12 +89,12 @@ struct Header<'f> {
 }
 
 impl<'f> Header<'f> {
-    /// The header of a frame's packet, if it bears these tags.
-    fn of(frame: &'f Frame<'_>, tags: VlanTags) -> Option<Header<'f>> {
+    /// The header of the packet in a frame that came by this port.
+    fn of(port: &Port, frame: &'f Frame<'_>) -> Option<Header<'f>> {
         let bytes = frame.bytes();
-        let at = ETHERNET_LEN + tags.byte_len();
+        let at = ETHERNET_LEN + port.tags.byte_len();
         match bytes.get(at - 2..at) {
-            _ if !bears_tags(bytes, tags) => None,
+            _ if !bears_tags(bytes, port.tags) => None,
             Some([0x08, 0x00]) => Header::read_v4(bytes, at, None),
             Some([0x86, 0xdd]) => Header::read_v6(bytes, at, None),
             _ => None,

@@ -18,7 +18,8 @@ pub(super) fn take_off(frame: &mut Frame<'_>, tags: VlanTags) -> bool {
     tags.is_none() || frame::pop_tags(frame, tags)
 }
 
-/// Puts those of the port that it leaves by on a frame; on the kernel's, and on what waits, those that it came with.
+/// Puts those of the port that it leaves by on a frame; on the kernel's, and on one that is to be walked again, those that
+/// it came with.
 #[cold]
 pub(super) fn put_on(cx: &Context<'_>, came_by: PortId, frame: &mut Frame<'_>, verdict: &mut Verdict) {
     let by = match *verdict {

@@ -20,7 +20,7 @@ use crate::units::{QueueId, VlanTags};
 const UPLINK: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/uplink.bpf.o"));
 const ACCESS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/access.bpf.o"));
 const ROLE_EXTERNAL: u32 = 1;
-const KEEPS_EARLY: u32 = 2;
+const KEEPS_EARLY: u32 = 4;
 
 /// What a program decided about a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

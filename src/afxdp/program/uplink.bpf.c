@@ -53,13 +53,14 @@ struct fragment_decision {
 
 #define ROLE_EXTERNAL 1
 /* The engine keeps fragments that come before their first, and has a way to give back what is the kernel's. */
-#define KEEPS_EARLY 2
+#define KEEPS_EARLY 4
 /* How many VLAN tags frames bear (0 to 2), and their identifiers, outermost first. */
 #define ROLE_TAGS(role) ((role) >> 4 & 3)
 #define ROLE_FIRST_TAG(role) ((role) >> 8 & 0xfff)
 #define ROLE_SECOND_TAG(role) ((role) >> 20 & 0xfff)
 
-/* The role of the interface, and its VLAN tags. Written by the loader, KEEPS_EARLY by the engine. */
+/* The role of the interface, and its VLAN tags. Written by the loader, but for the bit
+ * above: by the engine. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

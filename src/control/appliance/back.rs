@@ -7,7 +7,7 @@ use crate::afxdp::PacketSocket;
 use crate::control::kernel::pair;
 use crate::engine::{Tables, WayBack};
 use crate::path::{Role, Surroundings};
-use crate::units::{PortId, VlanTags};
+use crate::units::PortId;
 
 /// Opens a way back for every port towards the underlay or the outside, and has the programs of those that have one hand
 /// over fragments that come before the first of their packet. Without a way these stay the kernel's.
@@ -17,7 +17,7 @@ pub(super) fn open_ways(around: &Surroundings, ports: &mut Host, tables: &Tables
         if !matches!(around.port(id).map(|port| &port.role), Some(Role::Uplink { .. } | Role::External)) {
             continue;
         }
-        match way_back(id, on_host.configured.tags, &on_host.link.name) {
+        match way_back(id, &on_host.link.name) {
             Ok(way) => ways.push(way),
             Err(error) => {
                 let port = &on_host.configured.name;
@@ -40,7 +40,7 @@ pub(super) fn open_ways(around: &Surroundings, ports: &mut Host, tables: &Tables
     }
 }
 
-fn way_back(port: PortId, tags: VlanTags, interface: &str) -> io::Result<WayBack> {
+fn way_back(port: PortId, interface: &str) -> io::Result<WayBack> {
     let pair = pair(interface)?;
-    Ok(WayBack { port, tags, socket: PacketSocket::open(pair.engine)?, kernel: pair.kernel })
+    Ok(WayBack { port, socket: PacketSocket::open(pair.engine)?, kernel: pair.kernel })
 }
