@@ -15,6 +15,7 @@ pub mod config;
 pub mod dual;
 pub mod engine;
 pub mod gateway;
+pub mod ipsec;
 pub mod load;
 pub mod namespace;
 pub mod narrow;

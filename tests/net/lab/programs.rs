@@ -11,7 +11,7 @@ use super::namespace::Namespace;
 use super::{Lab, SOON, until};
 
 /// A running program; it ends with this value.
-pub struct Program(Child);
+pub struct Program(pub(super) Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
