@@ -34,6 +34,7 @@ mod path_mtu;
 mod policy;
 mod portless;
 mod ports;
+mod programs;
 mod refusals;
 mod reload;
 mod replays;

@@ -62,6 +62,11 @@ impl Nginx {
         sum.split_whitespace().next().expect("a sum").to_owned()
     }
 
+    /// Where its files are.
+    pub fn directory(&self) -> PathBuf {
+        self.root.join("www")
+    }
+
     pub fn access_log(&self) -> String {
         fs::read_to_string(self.root.join("access.log")).unwrap_or_default()
     }
