@@ -67,8 +67,10 @@ impl Run<'_> {
     }
 }
 
+type Program = fn(&Run<'_>);
+
 /// Each program by its name. Another one is a line here, and its server one in `lab::services`.
-const PROGRAMS: [(&str, fn(&Run<'_>)); 9] = [
+const PROGRAMS: [(&str, Program); 9] = [
     ("iperf3, TCP", iperf_tcp),
     ("iperf3, UDP", iperf_udp),
     ("curl from nginx", curl),
