@@ -21,6 +21,7 @@ mod packet;
 mod parse;
 mod rewrite;
 mod rewrite_error;
+mod sctp;
 mod tcp_reset;
 mod transport;
 mod vlan;

@@ -1,8 +1,8 @@
 //! Rewriting addresses and ports, with checksums.
 
 use super::checksum::{self, Sum};
-use super::{Fragment, Frame, L4, Packet, ipv4, ipv6};
-use crate::units::{Ip, Mac};
+use super::{Fragment, Frame, L4, Packet, ipv4, ipv6, sctp};
+use crate::units::{Ip, Mac, Proto};
 
 /// What becomes of a packet's headers. The port is ignored where the protocol has none. An echo has one identifier,
 /// which takes the port of `dst`, else of `src`. Addresses must be of the packet's family.
@@ -38,7 +38,8 @@ pub enum ChecksumWork {
     None,
     /// It was updated by the difference (RFC 1624). A wrong one stays wrong.
     Incremental,
-    /// It was partial, only the pseudo header's sum as offloading stacks leave it, and was computed in full.
+    /// It was partial, only the pseudo header's sum as offloading stacks leave it, or SCTP's and zero, and was computed in
+    /// full.
     Completed,
     /// A UDP checksum of zero, that is none (RFC 768), stays zero.
     Zero,
@@ -90,6 +91,10 @@ pub fn rewrite(frame: &mut Frame, packet: &Packet, with: &Rewrite) -> ChecksumWo
         }
         L4::Icmp { .. } | L4::IcmpError { .. } if !is_v4 => {
             Change { checksum_at: 2, words: Sum::ZERO, pseudo_len: packet.l4_len() }
+        }
+        L4::Portless if packet.proto == Proto::SCTP && packet.fragment == Fragment::Whole => {
+            let completed = sctp::complete(l4, rest, packet.l4_len() as usize);
+            return if completed { ChecksumWork::Completed } else { ChecksumWork::None };
         }
         L4::Icmp { .. } | L4::IcmpError { .. } | L4::Portless | L4::Later => return ChecksumWork::None,
     };

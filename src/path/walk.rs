@@ -272,8 +272,11 @@ fn as_it_fits(packet: &Packet, port: PortId, mtu: u32) -> Result<Verdict, Stop> 
 #[inline(always)]
 fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet, plan: &Plan<'_>, mtu: u32) {
     let atomic = packet.dont_fragment || !packet.is_v4() || packet.fragment != Fragment::Whole;
+    // A protocol without ports is one container's on its server: nobody else draws from its numbers, which AH signs.
+    let shares_numbers = packet.proto.has_ports();
     let to_underlay = !matches!(plan.to, To::Container(_));
-    let ip_id = (to_underlay && !atomic).then(|| walk.local.next_ident(plan.src.ip, plan.dst.ip, packet.proto));
+    let ip_id = (to_underlay && !atomic && shares_numbers)
+        .then(|| walk.local.next_ident(plan.src.ip, plan.dst.ip, packet.proto));
     let headers = Rewrite {
         src: Some((plan.src.ip, plan.src.port)),
         dst: Some((plan.dst.ip, plan.dst.port)),

@@ -11,7 +11,7 @@ use super::namespace::Namespace;
 use super::{Lab, SOON, until};
 
 /// A running program; it ends with this value.
-pub struct Program(Child);
+pub struct Program(pub(super) Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -60,6 +60,11 @@ impl Nginx {
         std::io::copy(&mut random, &mut File::create(&path).expect("a file")).expect("room for a file");
         let sum = super::run("sha256sum", &[&path.to_string_lossy()]);
         sum.split_whitespace().next().expect("a sum").to_owned()
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> PathBuf {
+        self.root.join("www")
     }
 
     pub fn access_log(&self) -> String {
