@@ -4,7 +4,7 @@ use sixway::engine::explain::{decode, describe};
 use sixway::path::{Observer, Step, Verdict};
 
 use super::estate::{self, Container, Estate, GATEWAYS, ISP, ROUTER, SERVERS};
-use super::parcel::{Checksum, End, L4, Parcel};
+use super::parcels::{Checksum, End, L4, Parcel, hex};
 use super::talk::{Talk, Way};
 use super::tally::Tally;
 
@@ -268,8 +268,4 @@ impl<'a> Meeting<'a> {
         self.tally.feature(if is_gateway { "returned by a gateway" } else { "returned directly" });
         Ok(towards)
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
