@@ -272,11 +272,12 @@ fn as_it_fits(packet: &Packet, port: PortId, mtu: u32) -> Result<Verdict, Stop> 
 #[inline(always)]
 fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet, plan: &Plan<'_>, mtu: u32) {
     let atomic = packet.dont_fragment || !packet.is_v4() || packet.fragment != Fragment::Whole;
-    // A protocol without ports is one container's on its server: nobody else draws from its numbers, which AH signs.
-    let shares_numbers = packet.proto.has_ports();
-    let to_underlay = !matches!(plan.to, To::Container(_));
-    let ip_id = (to_underlay && !atomic && shares_numbers)
-        .then(|| walk.local.next_ident(plan.src.ip, plan.dst.ip, packet.proto));
+    // What bears a ServerIP shares it with others that send to the same receiver. An error has a source of its own. A
+    // protocol without ports is one container's on its server: nobody else draws from its numbers, which AH signs.
+    let source = plan.error_source.unwrap_or(plan.src.ip);
+    let is_shared = || !matches!(plan.to, To::Container(_)) || walk.cx.around.servers.contains(&source);
+    let ip_id = (!atomic && packet.proto.has_ports() && is_shared())
+        .then(|| walk.local.next_ident(source, plan.dst.ip, packet.proto));
     let headers = Rewrite {
         src: Some((plan.src.ip, plan.src.port)),
         dst: Some((plan.dst.ip, plan.dst.port)),

@@ -3,7 +3,7 @@
 use super::estate::{self, GATEWAYS, ROUTER, SERVERS};
 use super::inside::requoted;
 use super::journey::{Meeting, Outcome};
-use super::parcel::Parcel;
+use super::parcels::Parcel;
 use super::talk::Talk;
 use crate::packet::{ACK, SYN};
 

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sixway::units::PortRange;
 
-use super::parcel::End;
+use super::parcels::End;
 use crate::world::World;
 
 pub const SERVERS: u8 = 3;

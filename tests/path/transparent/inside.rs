@@ -2,7 +2,7 @@
 
 use super::estate::{self, Container, Service};
 use super::journey::{Meeting, Outcome};
-use super::parcel::{End, L4, Parcel};
+use super::parcels::{End, L4, Parcel};
 use super::talk::{Talk, Way};
 use crate::packet::{ACK, SYN};
 

@@ -4,7 +4,7 @@ use sixway::engine::explain::{decode, describe};
 use sixway::path::{Observer, Step, Verdict};
 
 use super::estate::{self, Container, Estate, GATEWAYS, ISP, ROUTER, SERVERS};
-use super::parcel::{Checksum, End, L4, Parcel};
+use super::parcels::{Checksum, End, L4, Parcel, hex};
 use super::talk::{Talk, Way};
 use super::tally::Tally;
 
@@ -195,8 +195,11 @@ impl<'a> Meeting<'a> {
         let trip = self.trip();
         let mut parcel = sent.between(src, dst);
         parcel.ttl -= trip.stations;
-        if let (true, false, Some(wire)) = (sent.is_v4(), sent.dont_fragment, trip.wire.last()) {
-            parcel.id = u16::from_be_bytes([wire[18], wire[19]]);
+        // Whatever comes under an address that senders share has an identification of all of them.
+        let is_shared = !trip.wire.is_empty() || (1..=SERVERS).any(|server| estate::server_ip(server, true) == src.0);
+        if sent.is_v4() && !sent.dont_fragment && is_shared {
+            let frame = trip.wire.last().unwrap_or(&trip.out);
+            parcel.id = u16::from_be_bytes([frame[18], frame[19]]);
         }
         if parcel.checksum == Checksum::Partial {
             parcel.checksum = Checksum::Right;
@@ -268,8 +271,4 @@ impl<'a> Meeting<'a> {
         self.tally.feature(if is_gateway { "returned by a gateway" } else { "returned directly" });
         Ok(towards)
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

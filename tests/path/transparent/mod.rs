@@ -13,9 +13,8 @@ mod beyond;
 mod estate;
 mod inside;
 mod journey;
-mod parcel;
-mod random;
-mod shape;
+#[path = "../../support/parcels/mod.rs"]
+mod parcels;
 mod talk;
 mod tally;
 
@@ -26,7 +25,7 @@ use crate::packet::udp;
 use crate::underlay::Underlay;
 use estate::Estate;
 use journey::{Failure, Meeting};
-use random::Random;
+use parcels::Random;
 use talk::{Talk, WAYS};
 use tally::Tally;
 
@@ -80,7 +79,7 @@ fn smallest(batch: u64, mut talk: Talk) -> String {
 }
 
 #[test]
-fn what_is_sent_arrives_and_answers_and_errors_come_back() {
+fn a_million_packets_arrive_and_their_answers_and_errors_come_back() {
     let wanted = setting("SIXWAY_PROOF_PACKETS").unwrap_or(PACKETS);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let seed = setting("SIXWAY_PROOF_SEED").unwrap_or(now.as_nanos() as u64 % 1_000_000_000);

@@ -1,8 +1,7 @@
 //! What is said in a conversation, by whom and to whom.
 
 use super::estate::{BLUE, Estate, GATEWAYS, GREEN, HOSTS, Service, TEAL};
-use super::random::Random;
-use super::shape::{Shape, later_flags};
+use super::parcels::{Random, Shape, later_flags};
 
 /// How two ends meet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::parcel::{Checksum, L4, Parcel};
+use super::parcels::{Checksum, L4, Parcel};
 use super::talk::Way;
 
 /// A way, a family and a protocol.

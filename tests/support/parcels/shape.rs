@@ -2,7 +2,7 @@
 
 use super::parcel::{Checksum, End, Extras, L4, Parcel};
 use super::random::Random;
-use crate::packet::{ACK, FIN, RST, SYN};
+use super::{ACK, FIN, RST, SYN};
 
 #[derive(Clone, Debug)]
 pub struct Shape {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use etherparse::{Icmpv4Header, Icmpv4Type, Icmpv6Type, IpNumber, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader};
 use etherparse::{Icmpv6Header, Ipv6FlowLabel};
 
-use crate::packet::{ACK, FIN, RST, SYN};
+use super::{ACK, FIN, RST, SYN};
 
 pub type End = (IpAddr, u16);
 
