@@ -31,8 +31,14 @@ fn ip(text: &str) -> Ip {
 
 /// The program with the claims of a server that also holds public names.
 fn program(kind: Kind) -> Program {
+    program_on(kind, &[])
+}
+
+/// The same on a port with these VLAN tags.
+fn program_on(kind: Kind, vlan: &[u16]) -> Program {
     assert!(rustix::process::geteuid().is_root(), "this test loads XDP programs: run it as root");
-    let mut program = Program::load(kind, VlanTags::NONE, false).unwrap_or_else(|error| panic!("{error:?}"));
+    let mut program =
+        Program::load(kind, VlanTags::new(vlan).unwrap(), false).unwrap_or_else(|error| panic!("{error:?}"));
     let Some(claims) = program.claims() else { return program };
     let ports = PortRange { first: OWNED, last: LAST_OWNED };
     let public = |ip_text: &str, proto, port| Endpoint { proto, ip: ip(ip_text), port };
@@ -232,17 +238,44 @@ type Case = (&'static str, Vec<u8>, Action);
 
 #[track_caller]
 fn check(kind: Kind, cases: &[Case]) {
-    let program = program(kind);
-    let wrong: Vec<_> = cases
-        .iter()
-        .filter_map(|(name, frame, expected)| {
-            let action = program.run(frame).unwrap_or_else(|error| panic!("{name}: {error:?}"));
-            (action != *expected).then(|| format!("{name}: {action:?}"))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{kind:?}: {wrong:#?}");
-    let counted: u64 = program.counters().unwrap().iter().map(|(_, value)| value).sum();
-    assert_eq!(counted, cases.len() as u64, "each frame is counted once");
+    // Behind the port's VLAN tags all is as without; access ports have none.
+    let vlans: &[&[u16]] = if kind == Kind::Access { &[&[]] } else { &[&[], &[100], &[200, 100]] };
+    for &vlan in vlans {
+        let program = program_on(kind, vlan);
+        let wrong: Vec<_> = cases
+            .iter()
+            .filter_map(|(name, frame, expected)| {
+                let action = program.run(&tagged(frame, vlan)).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+                (action != *expected).then(|| format!("{name}: {action:?}"))
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{kind:?} on {vlan:?}: {wrong:#?}");
+        let counted: u64 = program.counters().unwrap().iter().map(|(_, value)| value).sum();
+        assert_eq!(counted, cases.len() as u64, "each frame is counted once");
+    }
+}
+
+/// The frame with these VLAN tags.
+fn tagged(frame: &[u8], vlan: &[u16]) -> Vec<u8> {
+    let tags = VlanTags::new(vlan).unwrap();
+    let octets = tags.iter().flat_map(|(kind, id)| [kind, id]).flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+    [&frame[..12], &octets, &frame[12..]].concat()
+}
+
+#[test]
+fn frames_with_other_tags_are_the_kernels() {
+    let frame = tcp(PEER, SERVER, OWNED).frame();
+    for kind in [UPLINK, Kind::Uplink { external: true }, Kind::External] {
+        for vlan in [&[][..], &[100], &[200, 100]] {
+            let program = program_on(kind, vlan);
+            for borne in [&[][..], &[100], &[101], &[200], &[200, 100], &[200, 101], &[201, 100]] {
+                let expected = if borne == vlan { CLAIMED } else { PASSED };
+                assert_eq!(program.run(&tagged(&frame, borne)).unwrap(), expected, "{borne:?} on {vlan:?}");
+            }
+            let foreign = program.counters().unwrap().get(Counter::PassedVlan);
+            assert_eq!(foreign, 6, "{kind:?} on {vlan:?}: counted as such");
+        }
+    }
 }
 
 const UPLINK: Kind = Kind::Uplink { external: false };

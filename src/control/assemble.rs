@@ -89,6 +89,16 @@ pub fn port_of(port: &config::Port, names: &Names, found: Option<Interface>) -> 
     }
 }
 
+/// The largest IP packet that one buffer of 4 KiB holds, beside 256 bytes of headroom, the kernel's own tail
+/// (`skb_shared_info`, 320 bytes), the Ethernet header and two VLAN tags. Larger ones come in several.
+pub const SINGLE_BUFFER_MTU: u32 = 4096 - 256 - 320 - 14 - 8;
+
+/// The MTU of a port whose packets come in one buffer, or in several.
+#[must_use]
+pub fn mtu_in_buffers(mtu: u32, several: bool) -> u32 {
+    if several { mtu } else { mtu.min(SINGLE_BUFFER_MTU) }
+}
+
 /// What an interface's MTU leaves for IP. One tag is no part of it: all Ethernet hardware takes four bytes more (IEEE
 /// 802.3 clause 3.2.7; `is_skb_forwardable` of Linux), and no more than four.
 #[must_use]

@@ -8,6 +8,7 @@ use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use crate::lab::capture::Capture;
 use crate::lab::load::Load;
 use crate::lab::peers::{Greeter, Parrot, connect, greeting, says_back, udp, udp_echo};
+use crate::lab::programs::{iperf, iperf_server};
 use crate::lab::raw::{self, Injector};
 use crate::lab::underlay::western_ip;
 use crate::lab::{Lab, MAPPING, Member, OUTSIDE, SOON, server_ip, until};
@@ -258,4 +259,177 @@ fn the_kernels_device_for_a_vlan_has_the_routes() {
     says_back_after_greeting(&mut connect(lab.at("alice"), (WEB, 80)).expect("by eth1, with the routes of vlan100"));
     let seen = wire.until("a segment", |seen| seen.dst == server_ip(2));
     assert_eq!(seen.vlans, [100]);
+}
+
+/// Every link of the lab, from container to container, carries packets of so many bytes.
+fn widen(lab: &Lab, mtu: u32) {
+    for server in ["s1", "s2"] {
+        lab.at("wire").ip(&format!("link set to-{server} mtu {mtu}"));
+        lab.at(server).ip(&format!("link set eth1 mtu {mtu}"));
+    }
+    lab.at("wire").ip(&format!("link set to-router mtu {mtu}"));
+    lab.at("wire").ip(&format!("link set br0 mtu {mtu}"));
+    for (place, interface) in [("router", "eth1"), ("router", "east"), ("outside", "eth0")] {
+        lab.at(place).ip(&format!("link set {interface} mtu {mtu}"));
+    }
+    for (server, member) in [("s1", "alice"), ("s1", "carol"), ("s2", "web"), ("s2", "dave")] {
+        lab.at(member).ip(&format!("link set eth0 mtu {mtu}"));
+        lab.at(server).ip(&format!("link set veth-{member} mtu {mtu}"));
+    }
+}
+
+/// Datagrams of all sizes around those of one buffer and several, and back.
+fn all_sizes_are_echoed(lab: &Lab, from: &str) {
+    let socket = udp(lab.at(from), (WEB, 7));
+    set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO).expect("a socket option");
+    for len in [100, 3440, 3472, 3500, 4096, 7000, 8971, 8972] {
+        let datagram: Vec<u8> = (0..len).map(|at: u32| (at * 7 + len) as u8).collect();
+        assert!(udp_echo(&socket, &datagram, 3), "{len} bytes from {from}");
+    }
+    socket.send(&[0; 8973]).expect_err("more than the container's own MTU");
+}
+
+/// Packets of 9000 bytes, in several buffers each, from container to container; and iperf3.
+#[test]
+fn jumbo_packets_cross_in_several_buffers() {
+    let mut lab = Lab::new();
+    widen(&lab, 9000);
+    lab.start(1);
+    lab.start(2);
+    let wire = Capture::start(lab.at("wire"), "br0", "udp");
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let _parrot = Parrot::start(lab.at("web"), 7);
+    for from in ["alice", "carol", "dave"] {
+        all_sizes_are_echoed(&lab, from);
+    }
+    let seen = wire.until("the largest", |seen| seen.len == 9000);
+    assert!(seen.checksums_right, "completed over several buffers");
+    says_back_after_greeting(&mut connect(lab.at("alice"), (WEB, 80)).expect("web"));
+    // Answered by the engine, by the far side's router and by a container's neighbour: all in several buffers.
+    for target in ["169.254.1.1", "10.0.0.10", "203.0.113.9"] {
+        let ping = lab.at("alice").run("ping", &["-c2", "-i0.01", "-W5", "-M", "do", "-s", "8000", target]);
+        assert!(ping.contains(" 0% packet loss"), "{target}: {ping}");
+    }
+    drop(wire);
+    let _server = iperf_server(lab.at("web"));
+    for direction in [&["-c", "10.0.0.10", "-t", "2"][..], &["-c", "10.0.0.10", "-t", "2", "-R"]] {
+        let before = [count(&mut lab, 1, "uplink", "tx_bytes"), count(&mut lab, 1, "uplink", "tx_packets")];
+        let report = iperf(lab.at("carol"), direction);
+        let (sent, way) = (&report["end"]["sum_sent"], if direction.len() > 4 { "down" } else { "up" });
+        let gigabits = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or(0.0) / 1e9;
+        println!("carol {way}, MTU 9000: {gigabits:.2} Gbit/s, {} retransmits", sent["retransmits"]);
+        assert!(gigabits > 0.1, "{way}: {gigabits} Gbit/s is a flow that limps\n{report}");
+        if way == "up" {
+            let after = [count(&mut lab, 1, "uplink", "tx_bytes"), count(&mut lab, 1, "uplink", "tx_packets")];
+            let mean = (after[0] - before[0]) / (after[1] - before[1]);
+            assert!(mean > 6000, "{mean} bytes a packet are no jumbo packets");
+        }
+    }
+    for engine in [1, 2] {
+        assert_eq!(lab.engine(engine).dropped_but_multicast(), 0, "{}", lab.engine(engine).all_drops());
+    }
+}
+
+/// The same from worker to worker, where each packet is copied, and on a VLAN.
+#[test]
+fn jumbo_packets_cross_from_worker_to_worker_and_on_vlans() {
+    let mut lab = on_vlan("[200, 100]");
+    widen(&lab, 9004);
+    for member in ["alice", "carol", "web", "dave"] {
+        lab.at(member).ip("link set eth0 mtu 9000");
+    }
+    lab.with_two_workers();
+    lab.start(1);
+    lab.start(2);
+    let _parrot = Parrot::start(lab.at("web"), 7);
+    for from in ["alice", "carol", "dave"] {
+        all_sizes_are_echoed(&lab, from);
+    }
+    assert_eq!(count(&mut lab, 1, "uplink", "mtu"), 9000);
+    for engine in [1, 2] {
+        assert_eq!(lab.engine(engine).dropped_but_multicast(), 0, "{}", lab.engine(engine).all_drops());
+    }
+}
+
+/// Engines die and are replaced under jumbo packets; a holder keeps the sockets, and the frames of each packet are found
+/// again.
+#[test]
+fn jumbo_packets_outlive_their_engines() {
+    let mut lab = Lab::new();
+    widen(&lab, 9000);
+    for server in [1, 2] {
+        lab.start(server);
+        let engine = lab.engine(server);
+        engine.stop();
+        engine.with_holder();
+        engine.start();
+    }
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let mut stream = connect(lab.at("carol"), (WEB, 80)).expect("web");
+    greeting(&mut stream);
+    for death in 0..4_u8 {
+        let engine = lab.engine(death % 2 + 1);
+        if death < 2 {
+            engine.kill();
+        } else {
+            engine.stop();
+        }
+        engine.spawn();
+        // Many frames are on their way in and out while it takes over.
+        says_back(&mut stream, &vec![death; 3_000_000]).unwrap_or_else(|error| panic!("death {death}: {error}"));
+        lab.engine(death % 2 + 1).wait_until_ready();
+        let log = lab.engine(death % 2 + 1).log();
+        assert!(log.contains("sockets were taken over from a former engine"), "{log}");
+    }
+    for server in [1, 2] {
+        let workers = lab.engine(server).get("/v1/workers");
+        println!("s{server}: {workers}");
+    }
+}
+
+/// A wide container behind a narrow uplink is told, and so is a wide sender to a narrow container.
+#[test]
+fn jumbo_packets_are_refused_where_the_way_is_narrower() {
+    let mut lab = Lab::new();
+    widen(&lab, 9000);
+    lab.at("s1").ip("link set eth1 mtu 4000");
+    lab.at("s2").ip("link set veth-web mtu 2000");
+    lab.at("web").ip("link set eth0 mtu 2000");
+    lab.start(1);
+    lab.start(2);
+    let _parrot = Parrot::start(lab.at("web"), 7);
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    let socket = udp(lab.at("carol"), (WEB, 7));
+    set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO).expect("a socket option");
+    // 9000 bytes are too many for s1's uplink, 4000 for the container that s2 has.
+    for (size, server, port) in [(8972, 1, "carol"), (3972, 2, "uplink")] {
+        until("it is answered with the MTU of the way", SOON, || {
+            let _ = socket.send(&vec![7; size]);
+            (count_answers(&mut lab, server, port) > 0).then_some(())
+        });
+    }
+    until("carol's kernel knows", SOON, || udp_echo(&socket, &[7; 1972], 1).then_some(()));
+    socket.send(&[7; 1973]).expect_err("more than fits everywhere");
+    says_back_after_greeting(&mut connect(lab.at("alice"), (WEB, 80)).expect("segments are clamped"));
+}
+
+/// Packets that a port has answered with the MTU of the way.
+fn count_answers(lab: &mut Lab, server: u8, port: &str) -> u64 {
+    let ports = lab.engine(server).get("/v1/ports");
+    let port = ports.as_array().expect("a list").iter().find(|at| at["name"] == port).expect("a port of that name");
+    port["answers"]["fragmentation_needed"].as_u64().unwrap_or(0)
+}
+
+/// An MTU that is raised under an engine whose sockets carry one buffer a packet counts as far as that goes, and in full
+/// from the next start on.
+#[test]
+fn an_mtu_that_is_raised_is_used_in_full_by_the_next_engine() {
+    let mut lab = Lab::new();
+    lab.start(1);
+    assert_eq!(count(&mut lab, 1, "uplink", "mtu"), 1500);
+    lab.at("s1").ip("link set eth1 mtu 9000");
+    until("as much as one buffer holds", SOON, || (count(&mut lab, 1, "uplink", "mtu") == 3498).then_some(()));
+    lab.engine(1).stop();
+    lab.engine(1).start();
+    assert_eq!(count(&mut lab, 1, "uplink", "mtu"), 9000);
 }

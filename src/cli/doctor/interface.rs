@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::control::assemble::SINGLE_BUFFER_MTU;
 use crate::control::config::{Config, Port, Role};
 use crate::control::kernel::{Capability, Link, capability, links};
 
@@ -40,10 +41,6 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     }
     findings
 }
-
-/// What an AF_XDP frame of 4 KB holds in one buffer: less 256 bytes of headroom, the kernel's own tail
-/// (`skb_shared_info`, 320 bytes) and the Ethernet header.
-const SINGLE_BUFFER_MTU: u32 = 4096 - 256 - 320 - 14;
 
 fn judge(port: &Port, link: &Link, capability: &Capability, workers: usize, uplink_mtu: Option<u32>) -> Vec<Finding> {
     let name = &link.name;

@@ -18,7 +18,7 @@ use super::state_file;
 use super::succession::Succession;
 use super::{Appliance, Host};
 use crate::afxdp::program::AttachError;
-use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings, mtu_within};
+use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings, mtu_in_buffers, mtu_within};
 use crate::control::changes::History;
 use crate::control::config::Mistake;
 use crate::control::health::Prober;
@@ -175,9 +175,28 @@ pub(super) fn tables_of(prepared: &mut Preparation) -> Result<(Arc<Tables>, Path
 
 pub(super) fn start(prepared: &mut Preparation, frags: &[bool], tables: &Arc<Tables>) -> Result<Engine, BootError> {
     prepared.set_frags(frags);
+    hold_to_one_buffer(prepared, tables);
     let engine = Engine::start(prepared.engine.take(), Arc::clone(tables)).map_err(BootError::Engine)?;
     prepared.stages.done("workers started");
     Ok(engine)
+}
+
+/// Lowers the MTUs of ports whose packets can't come or go in several buffers to what one holds: senders are told.
+fn hold_to_one_buffer(prepared: &mut Preparation, tables: &Tables) {
+    for config in prepared.engine.ports.iter().filter(|config| !config.multi_buffer) {
+        let Some(port) = prepared.assembly.around.port(config.id) else { continue };
+        let mtu = mtu_in_buffers(port.mtu, false);
+        if mtu < port.mtu {
+            tracing::warn!(
+                port = port.name,
+                "of its MTU of {}, only {mtu} bytes fit its one buffer a packet",
+                port.mtu
+            );
+            let narrower = Some(Port { mtu, ..port.clone() });
+            prepared.assembly.around = prepared.assembly.around.with_port(config.id, narrower);
+            tables.around.store(prepared.assembly.around.clone());
+        }
+    }
 }
 
 /// Attaches the programs and has them claim what the mapping says.
@@ -216,11 +235,11 @@ pub(super) fn report_inherited(engine: &Engine, left: bool) {
     }
 }
 
-/// The surroundings after a link changed: its MAC or MTU.
-pub(super) fn with_link(around: &Surroundings, id: PortId, link: &Link) -> Option<Surroundings> {
+/// The surroundings after a link changed: its MAC or MTU. `frags`: its packets may come in several buffers.
+pub(super) fn with_link(around: &Surroundings, id: PortId, link: &Link, frags: bool) -> Option<Surroundings> {
     let port = around.port(id)?;
     let mac = link.mac?;
-    let mtu = mtu_within(link.mtu, port.tags);
+    let mtu = mtu_in_buffers(mtu_within(link.mtu, port.tags), frags);
     if port.mac == mac && port.mtu == mtu {
         return None;
     }

@@ -11,7 +11,7 @@ use super::programs::{needs_frags, report_attached};
 use super::remembered::{self, Remembered};
 use super::{Appliance, PortOnHost};
 use crate::afxdp::program::{self, Kind, Want};
-use crate::control::assemble::{Interface, port_of};
+use crate::control::assemble::{Interface, mtu_in_buffers, port_of};
 use crate::control::config::{Port, Role, read_live_port};
 use crate::control::kernel::{Link, links};
 use crate::control::server::{Attaching, PortReport, Ports, Problem};
@@ -146,7 +146,8 @@ impl Appliance {
             });
         }
         let id = config.id;
-        let found = link.mac.map(|mac| Interface { mac, mtu: link.mtu });
+        let mtu = mtu_in_buffers(link.mtu, config.multi_buffer);
+        let found = link.mac.map(|mac| Interface { mac, mtu });
         let walked = port_of(&port, &self.tables.names, found);
         {
             let mut ports = self.on_host();

@@ -9,6 +9,7 @@ use super::claims::Wanted;
 use super::preparation::Planned;
 use super::{Host, PortOnHost};
 use crate::afxdp::program::{self, ClaimsMap, Kind, Mode, Want};
+use crate::control::assemble::SINGLE_BUFFER_MTU;
 use crate::control::config;
 use crate::control::kernel::Link;
 use crate::engine::Engine;
@@ -96,11 +97,9 @@ pub(super) fn answers_arp(role: &config::Role) -> bool {
     }
 }
 
-/// A chunk of 4 KiB holds packets of up to 3520 bytes of IP beside headroom and Ethernet header; larger ones come in
-/// several.
+/// True if packets of its MTU come in several buffers.
 pub(super) fn needs_frags(link: &Link) -> bool {
-    const LARGEST_SINGLE: u32 = 3500;
-    link.mtu > LARGEST_SINGLE
+    link.mtu > SINGLE_BUFFER_MTU
 }
 
 /// Whether packets of several buffers arrive at each port by the programs that are there already. None unless every port

@@ -288,7 +288,8 @@ impl Appliance {
             self.release(id);
         }
         let mut ports = self.on_host();
-        let changed = with_link(self.tables.around.load(&table::pin()), id, &link);
+        let frags = ports.get(&id).is_some_and(|port| port.program.frags());
+        let changed = with_link(self.tables.around.load(&table::pin()), id, &link, frags);
         if let Some(changed) = changed {
             self.tables.around.store(changed);
             self.tables.around.reclaim();
