@@ -13,6 +13,9 @@ pub enum IcmpError {
     /// There is no route to the destination's network.
     NetUnreachable,
     HostUnreachable,
+    /// The destination does not speak the protocol. For ICMPv6 port unreachable: a parameter problem would have to say
+    /// which header it is.
+    ProtocolUnreachable,
     PortUnreachable,
     /// A rule forbids it: code 13 (RFC 1812 section 5.2.7.1), for ICMPv6 code 1.
     AdminProhibited,
@@ -29,6 +32,7 @@ impl IcmpError {
         match (self, is_v4) {
             (IcmpError::NetUnreachable, true) => (3, 0, 0),
             (IcmpError::HostUnreachable, true) => (3, 1, 0),
+            (IcmpError::ProtocolUnreachable, true) => (3, 2, 0),
             (IcmpError::PortUnreachable, true) => (3, 3, 0),
             (IcmpError::FragmentationNeeded { mtu }, true) => (3, 4, u32::from(mtu)),
             (IcmpError::AdminProhibited, true) => (3, 13, 0),
@@ -36,7 +40,7 @@ impl IcmpError {
             (IcmpError::NetUnreachable, false) => (1, 0, 0),
             (IcmpError::AdminProhibited, false) => (1, 1, 0),
             (IcmpError::HostUnreachable, false) => (1, 3, 0),
-            (IcmpError::PortUnreachable, false) => (1, 4, 0),
+            (IcmpError::ProtocolUnreachable | IcmpError::PortUnreachable, false) => (1, 4, 0),
             (IcmpError::FragmentationNeeded { mtu }, false) => (2, 0, u32::from(mtu)),
             (IcmpError::TimeExceeded, false) => (3, 0, 0),
         }

@@ -65,7 +65,7 @@ pub(super) fn decide<'g, O: Observer>(
 }
 
 /// The gateway that answers of a public name leave by: a flow's packets by one and the same.
-fn gateway_of<O>(walk: &Walk<'_, '_, O>, flow: &Flow) -> Option<Ip> {
+pub(super) fn gateway_of<O>(walk: &Walk<'_, '_, O>, flow: &Flow) -> Option<Ip> {
     let gateways = &walk.cx.around.gateways;
     let nth = flow_hash(flow.src, flow.dst).checked_rem(gateways.len() as u64)?;
     gateways.get(nth as usize).copied()

@@ -1,13 +1,15 @@
 //! Answers: built in place of the packet that caused them, and sent back by the port that it came in by.
 
-use super::decision::Stop;
+use super::decision::{Flow, Stop};
+use super::egress::gateway_of;
 use super::observe::{Observer, Step};
 use super::port::Role;
 use super::verdict::{Answer, Reason, Verdict};
-use super::walk::{Walk, answered};
-use crate::frame::{self, Fragment, Frame, IcmpError, L4, Packet, TcpFlags};
-use crate::naming::Midstream;
-use crate::units::Ip;
+use super::walk::{Context, Walk, answered};
+use crate::frame::{self, Fragment, Frame, IcmpError, L4, Packet, Rewrite, TcpFlags};
+use crate::naming::{Midstream, Public, Wire};
+use crate::neighbour::NextHop;
+use crate::units::{Ip, Mac, PortId};
 
 /// Ends a walk that goes no further.
 pub(super) fn carry_out<O: Observer>(
@@ -42,7 +44,9 @@ fn refuse<O: Observer>(
     walk.step(Step::AnswerDue { reason });
     let L4::Tcp { flags, .. } = packet.l4 else {
         return if bound {
-            tell(walk, frame, packet, Some(packet.dst), IcmpError::PortUnreachable, reason)
+            let error =
+                if packet.proto.has_ports() { IcmpError::PortUnreachable } else { IcmpError::ProtocolUnreachable };
+            tell(walk, frame, packet, Some(packet.dst), error, reason)
         } else {
             let from = own_address(walk, packet);
             tell(walk, frame, packet, from, IcmpError::HostUnreachable, reason)
@@ -86,11 +90,51 @@ fn tell<O: Observer>(
     }
     let answer = match error {
         IcmpError::TimeExceeded => Answer::TimeExceeded,
-        IcmpError::NetUnreachable | IcmpError::HostUnreachable | IcmpError::PortUnreachable => Answer::Unreachable,
+        IcmpError::NetUnreachable
+        | IcmpError::HostUnreachable
+        | IcmpError::ProtocolUnreachable
+        | IcmpError::PortUnreachable => Answer::Unreachable,
         IcmpError::AdminProhibited => Answer::Prohibited,
         IcmpError::FragmentationNeeded { .. } => Answer::FragmentationNeeded,
     };
+    if let Some((public, way)) = as_called(walk, frame, packet) {
+        let is_built = frame::icmp_error(frame, packet, public, error);
+        frame::set_macs(frame, way.to, way.from);
+        return answered(way.port, answer, is_built);
+    }
+    // On a gateway, what has to arrive outside comes from where it was sent to: addresses of the underlay are filtered there
+    // (RFC 2827).
+    let has_to_arrive = matches!(error, IcmpError::FragmentationNeeded { .. });
+    let from = if has_to_arrive && walk.cx.names.is_public_ip(packet.dst) { packet.dst } else { from };
     answered(walk.port, answer, frame::icmp_error(frame, packet, from, error))
+}
+
+/// The next station, and the port towards it.
+struct Way {
+    port: PortId,
+    from: Mac,
+    to: Mac,
+}
+
+/// On the container's server, a client outside is told under the public name that it called, and by the way that the
+/// container's answers go: the name takes the place of the wire name that the packet came with. Gives the address to speak
+/// from. Where the way is not known, the packet stays as it is: a gateway will see to it.
+#[cold]
+fn as_called<O>(walk: &Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet) -> Option<(Ip, Way)> {
+    let Context { names, around, hops, .. } = walk.cx;
+    if matches!(around.port(walk.port)?.role, Role::Access(_)) || names.server(packet.src).is_some() {
+        return None;
+    }
+    let flow = Flow::of(packet);
+    let at = names.inner(Wire(flow.dst)).filter(|at| at.server.local)?;
+    let Public(name) = names.public_name(at.binding, flow.dst.proto)?;
+    let towards = gateway_of(walk, &Flow { src: name, dst: flow.src, ..flow }).unwrap_or(packet.src);
+    let NextHop::Ready { mac: to, port, .. } = hops.resolve(towards, None) else { return None };
+    let port = port.or_else(|| around.uplinks.first().copied())?;
+    let from = around.port(port)?.mac;
+    let called = Rewrite { src: None, dst: Some((name.ip, name.port)), decrement_ttl: false, ip_id: None };
+    frame::rewrite(frame, packet, &called);
+    Some((name.ip, Way { port, from, to }))
 }
 
 /// The address that the engine speaks from: the network's gateway on an access port, the ServerIP that was addressed

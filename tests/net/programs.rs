@@ -70,12 +70,13 @@ impl Run<'_> {
 type Program = fn(&Run<'_>);
 
 /// Each program by its name. Another one is a line here, and its server one in `lab::services`.
-const PROGRAMS: [(&str, Program); 9] = [
+const PROGRAMS: [(&str, Program); 10] = [
     ("iperf3, TCP", iperf_tcp),
     ("iperf3, UDP", iperf_udp),
     ("curl from nginx", curl),
     ("ssh", ssh),
     ("dig, UDP", dns_by_udp),
+    ("dig, UDP in fragments", dns_in_fragments),
     ("dig, TCP", dns_by_tcp),
     ("sipp", sip),
     ("datagrams of QUIC's sizes", quic_sized),
@@ -205,8 +206,15 @@ fn ssh(run: &Run<'_>) {
 fn dns_by_udp(run: &Run<'_>) {
     let (name, ip) = DNS_ADDRESS;
     assert_eq!(dig(run, &["+notcp", name, "A"]).trim(), ip);
-    // The next one would come in fragments.
-    let (name, bytes) = DNS_TEXTS[0];
+    long_answer(run, 0);
+}
+
+fn dns_in_fragments(run: &Run<'_>) {
+    long_answer(run, 1);
+}
+
+fn long_answer(run: &Run<'_>, nth: usize) {
+    let (name, bytes) = DNS_TEXTS[nth];
     assert!(dig(run, &["+notcp", "+ignore", "+bufsize=4096", name, "TXT"]).len() >= bytes);
 }
 
