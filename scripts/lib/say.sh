@@ -38,7 +38,7 @@ install_missing() {
     fi
     note "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    # an nginx that is installed must not start as a service: we run our own
+    # servers that are installed must not start as services: we run our own
     local policy=/usr/sbin/policy-rc.d ours=''
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && ours=yes
@@ -54,6 +54,11 @@ install_missing() {
         fi
     fi
     [[ -n $ours ]] && rm -f $policy
+    # nor at the next boot
+    if command -v systemctl >/dev/null; then
+        dpkg -L "${missing[@]}" 2>/dev/null | sed -n 's|.*/systemd/system/\([^/@]*\.service\)$|\1|p' |
+            xargs -r systemctl disable --quiet 2>/dev/null || true
+    fi
     return 0
 }
 

@@ -300,7 +300,7 @@ fn active_ftp_finds_its_way_back() {
         let file = lab.dir().join("by-ftp");
         let url = format!("ftp://{}/file", SocketAddr::new(to, 21));
         let mut command = lab.at(client).command("curl");
-        command.args(["-sS", "--max-time", "20", "-o"]).arg(&file).args(&mode).arg(&url);
+        command.args(["-v", "--no-progress-meter", "--max-time", "20", "-o"]).arg(&file).args(&mode).arg(&url);
         let output = command.output().expect("curl starts");
         assert!(output.status.success(), "{client} -> {to}: {}", String::from_utf8_lossy(&output.stderr));
         let sum = crate::lab::run("sha256sum", &[&file.to_string_lossy()]);
