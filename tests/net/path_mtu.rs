@@ -57,8 +57,12 @@ fn behind_a_gateway() -> Lab {
     lab.add_gateway(6);
     lab.add_ipv6();
     lab.put_behind_a_narrow_link(2, u32::from(NARROW), 6);
-    lab.at("s6").set("net.ipv4.ip_forward", "1");
-    lab.at("s6").set("net.ipv6.conf.all.forwarding", "1");
+    let gateway = lab.at("s6");
+    gateway.set("net.ipv4.ip_forward", "1");
+    gateway.set("net.ipv6.conf.all.forwarding", "1");
+    // Its way to clients is its own NIC towards them.
+    gateway.ip(&format!("route add {OUTSIDE}/32 via 198.18.6.2 dev wan"));
+    gateway.ip(&format!("-6 route add {OUTSIDE6}/128 via fd18:6::2 dev wan"));
     lab.set_mapping(&mapping());
     lab.start(2);
     lab.start(6);

@@ -25,8 +25,8 @@ const EDGE: Member = Member {
     local_ports: None,
 };
 const EDGE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 0, 0, 6);
-/// The ports of its control and data connections.
-const EDGE_PORTS: [u16; 2] = [40021, 40020];
+/// The ports of its control and data connections, IPv4 and IPv6: what has closed keeps its port for a while.
+const EDGE_PORTS: [u16; 4] = [40021, 40020, 40023, 40022];
 
 /// Who calls what, by which address.
 #[derive(Clone, Copy, Debug)]
@@ -284,11 +284,12 @@ fn roaming_tunnel(run: &Run<'_>) {
 fn active_ftp_finds_its_way_back() {
     let lab = lab();
     let (inside, outside) = servers(&lab);
-    let edge = ["--local-port", "40021", "--ftp-port"];
-    let (port, port6) = (format!("{}:{}", EDGE.ip, EDGE_PORTS[1]), format!("[{EDGE6}]:{}", EDGE_PORTS[1]));
+    let [control, data, control6, data6] = EDGE_PORTS;
+    let (control, control6) = (control.to_string(), control6.to_string());
+    let (data, data6) = (format!("{}:{data}", EDGE.ip), format!("[{EDGE6}]:{data6}"));
     let cases: [(&str, IpAddr, &Services, Vec<&str>); 8] = [
-        ("edge", OUTSIDE.into(), &outside, [&edge[..], &[&port]].concat()),
-        ("edge", OUTSIDE6.into(), &outside, [&edge[..], &[&port6]].concat()),
+        ("edge", OUTSIDE.into(), &outside, vec!["--local-port", &control, "--ftp-port", &data]),
+        ("edge", OUTSIDE6.into(), &outside, vec!["--local-port", &control6, "--ftp-port", &data6]),
         ("alice", PUBLIC, &inside, vec!["--ftp-port", "-"]),
         ("alice", PUBLIC6, &inside, vec!["--ftp-port", "-"]),
         ("alice", WEB.into(), &inside, vec!["--ftp-port", "-"]),
