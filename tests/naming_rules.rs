@@ -196,6 +196,29 @@ fn a_prepared_change_set_is_seen_by_nobody_until_its_commit() {
     }
 }
 
+/// A gateway must know which servers there are, and which names without ports are published.
+#[test]
+fn a_change_set_tells_the_servers_and_the_portless_names_that_it_touches() {
+    let (names, mut writer) = load("blue tcp - 192.168.50.2:20480 02:00:00:00:00:01 10.0.0.1:80\n").unwrap();
+    let portless = |proto, server| Endpoint { proto, ip: ip(server), port: 0 };
+    let puts = parse_mapping(
+        "blue gre - 192.168.50.3 02:00:00:00:00:02 10.0.0.2 public=9.9.9.9\n\
+         blue esp - 192.168.50.4 02:00:00:00:00:03 10.0.0.3\n\
+         blue esp - 192.168.50.1 02:00:00:00:00:04 10.0.0.4\n",
+    )
+    .unwrap();
+    let change = writer.prepare(&puts, &[]).unwrap().commit();
+    assert_eq!(change.servers, [ip("192.168.50.1"), ip("192.168.50.3"), ip("192.168.50.4")]);
+    let touched = [portless(Proto::ESP, "192.168.50.1"), portless(Proto::GRE, "192.168.50.3")];
+    assert_eq!(change.portless.len(), 2, "{:?}", change.portless);
+    assert!(touched.iter().all(|name| change.portless.contains(name)), "{:?}", change.portless);
+
+    // The last binding of one goes, and the server with it.
+    let change = writer.replace(&puts).unwrap();
+    assert_eq!((change.servers, change.portless), (vec![ip("192.168.50.2")], vec![]));
+    assert!(names.view(&table::pin()).server(ip("192.168.50.2")).is_none());
+}
+
 /// What a container, a server and a public address are counted for is as before when their last binding was to go and
 /// stays: they live as long as any binding names them.
 #[test]
