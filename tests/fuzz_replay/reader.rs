@@ -13,6 +13,7 @@ pub struct Seen {
     pub dst: End,
     pub proto: u8,
     pub ttl: u8,
+    pub is_fragment: bool,
     /// Of the IPv4 header; true for IPv6.
     pub has_right_header: bool,
     pub sum: Sum,
@@ -59,7 +60,15 @@ pub fn read(frame: &[u8]) -> Option<Seen> {
         Some(TransportSlice::Icmpv6(_)) => ((0, 0), pseudo.judge(proto, l4, 2)),
         _ => ((0, 0), Sum::None),
     };
-    Some(Seen { src: (src, ports.0), dst: (dst, ports.1), proto, ttl, has_right_header, sum })
+    Some(Seen {
+        src: (src, ports.0),
+        dst: (dst, ports.1),
+        proto,
+        ttl,
+        is_fragment: payload.fragmented,
+        has_right_header,
+        sum,
+    })
 }
 
 struct Plain;
