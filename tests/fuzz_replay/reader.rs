@@ -93,7 +93,9 @@ impl Pseudo {
         };
         pseudo = pseudo.add_2bytes([0, proto]).add_4bytes((l4.len() as u32).to_be_bytes());
         let folded = !pseudo.ones_complement().to_be();
-        let stated = u16::from_be_bytes([l4[checksum_at], l4[checksum_at + 1]]);
+        // A UDP length that holds not even its header.
+        let Some(&[high, low]) = l4.get(checksum_at..checksum_at + 2) else { return Sum::None };
+        let stated = u16::from_be_bytes([high, low]);
         match pseudo.add_slice(l4).ones_complement() {
             0 => Sum::Right,
             _ if stated == folded => Sum::Partial,
