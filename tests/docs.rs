@@ -13,7 +13,7 @@ use std::time::Duration;
 use etherparse::PacketBuilder;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 
-const DOCUMENTS: [&str; 2] = ["README.md", "docs/architecture.md"];
+const DOCUMENTS: [&str; 4] = ["README.md", "docs/architecture.md", "docs/rfc.md", "docs/mutants.md"];
 
 struct Block {
     language: String,

@@ -143,6 +143,24 @@ fn an_embedded_udp_checksum_that_comes_out_as_zero_becomes_ones() {
 }
 
 #[test]
+fn an_address_of_the_other_family_changes_nothing_of_either_header() {
+    let as_built = unreachable(&plain(Proto::UDP, &[])).build();
+    let other = Some(("fd00::1".parse().unwrap(), 80));
+    let (own, src, dst) = (
+        Rewrite { decrement_ttl: true, ..Rewrite::default() },
+        Rewrite { src: other, ..Rewrite::default() },
+        Rewrite { dst: other, ..Rewrite::default() },
+    );
+    for (outer, embedded) in [(src, own), (dst, own), (own, src), (own, dst)] {
+        let mut bytes = as_built.clone();
+        let packet = packet_of(&mut bytes);
+        let len = bytes.len();
+        assert!(!rewrite_error(&mut Frame::new(&mut bytes, 0, len), &packet, &outer, &embedded));
+        assert_eq!(bytes, as_built);
+    }
+}
+
+#[test]
 fn a_quote_that_ends_within_the_tcp_checksum_has_none() {
     let error = ErrorSpec { quote_len: 20 + 17, ..unreachable(&plain(Proto::TCP, &[])) };
     let L4::IcmpError { embedded, .. } = packet_of(&mut error.build()).l4 else { panic!() };

@@ -7,49 +7,54 @@ use crate::estate::{Estate, NETWORKS, OWN, server_ip};
 use crate::parcels::hex;
 use crate::reader::{self, Seen, Sum};
 use crate::traffic::Sent;
-use crate::{Out, Replayed};
+use crate::{Fate, Out};
 
 /// Judges a replay, and counts its verdicts.
 pub fn judge(
     estate: &Estate,
     frames: &[(u64, Sent)],
-    replayed: &Replayed,
+    fates: &[Fate],
     counts: &mut BTreeMap<String, u64>,
 ) -> Result<(), String> {
-    if replayed.fates.len() != frames.len() {
-        return Err(format!("{} verdicts on {} frames", replayed.fates.len(), frames.len()));
+    let mut fate_of = vec![0; frames.len()];
+    fates.iter().for_each(|fate| fate_of[fate.frame] += 1);
+    if let Some(at) = fate_of.iter().position(|&count| count != 1) {
+        return Err(format!("frame {} has {} verdicts", at + 1, fate_of[at]));
     }
-    let of_a_frame = |stamp: &u64| frames.iter().any(|(known, _)| known == stamp);
-    if let Some(stamp) = replayed.out.keys().chain(replayed.host.keys()).find(|stamp| !of_a_frame(stamp)) {
-        return Err(format!("what came out at {stamp} ms has no cause"));
-    }
-    for ((stamp, sent), (port, verdict)) in frames.iter().zip(&replayed.fates) {
-        let none = Vec::new();
-        let out = replayed.out.get(stamp).unwrap_or(&none);
-        let host = replayed.host.get(stamp).copied().unwrap_or(0);
-        let due = match verdict.as_str() {
-            "forwarded" | "answered" => (1, 0),
-            "dropped" | "consumed" => (0, 0),
-            "host" => (0, 1),
+    for fate in fates {
+        let sent = &frames[fate.frame].1;
+        let come = estate.ports[sent.port].name.as_str();
+        let is_due = match fate.verdict.as_str() {
+            "answered" => fate.out.len() == 1,
+            "forwarded" => !fate.out.is_empty(),
+            "dropped" | "consumed" | "host" => fate.out.is_empty(),
             other => return Err(format!("a verdict called {other}")),
         };
-        let come = estate.ports[sent.port].name.as_str();
-        let wrong = if port != come {
-            Some(format!("its verdict is one of {port}"))
-        } else if (out.len(), host) != due {
-            Some(format!("{} frames came out, and {host} for the kernel", out.len()))
+        let wrong = if fate.port != come {
+            Some(format!("its verdict is one of {}", fate.port))
+        } else if !is_due {
+            Some(format!("{} frames came out", fate.out.len()))
         } else {
-            out.first().and_then(|out| judge_one(estate, sent, out, verdict == "answered"))
+            fate.out.iter().find_map(|out| judge_one(estate, sent, out, fate.verdict == "answered"))
         };
         if let Some(wrong) = wrong {
-            let shown = out.iter().map(|out| format!("\n  {} {}", estate.ports[out.port].name, hex(&out.bytes)));
+            let shown = fate.out.iter().map(|out| format!("\n  {} {}", estate.ports[out.port].name, hex(&out.bytes)));
             return Err(format!(
-                "at {stamp} ms, {verdict}: {wrong}\n  {come} {} in{} out",
+                "frame {}, {}: {wrong}\n  {come} {} in{} out",
+                fate.frame + 1,
+                fate.verdict,
                 hex(&sent.bytes),
                 shown.collect::<String>()
             ));
         }
-        *counts.entry(verdict.clone()).or_default() += 1;
+        let is_cut = fate.out.len() > 1;
+        let seen = reader::read(&sent.bytes);
+        let is_part = fate.verdict == "forwarded" && seen.is_some_and(|seen| seen.is_fragment);
+        for name in [(true, ""), (is_cut, ", cut"), (is_part, ", a fragment")] {
+            if name.0 {
+                *counts.entry(format!("{}{}", fate.verdict, name.1)).or_default() += 1;
+            }
+        }
     }
     Ok(())
 }
@@ -79,7 +84,8 @@ fn judge_one(estate: &Estate, sent: &Sent, out: &Out, is_answer: bool) -> Option
         return Some("its IPv4 header has a wrong checksum".to_owned());
     }
     let was_right = before.sum == Sum::Right || (before.sum == Sum::Partial && come.network.is_some());
-    if was_right && after.sum != Sum::Right {
+    // Of a packet that was cut no piece has a checksum of its own.
+    if was_right && after.sum != Sum::Right && !after.is_fragment {
         return Some(format!("its checksum was {:?} and is {:?}", before.sum, after.sum));
     }
     if before.sum == Sum::None && after.sum != Sum::None {

@@ -115,7 +115,7 @@ impl Estate {
         }
         // Two networks that are open to the outside may meet by public names.
         self.is_apart = peers > 2 && !group && !(outside[0] && outside[1]);
-        let mtu = if random.once_in(4) { random.within(576, 1500).max(1280) } else { 1500 };
+        let mtu = if random.once_in(4) { random.within(600, 1500) } else { 1500 };
         self.port(
             "uplink",
             server_mac(OWN),

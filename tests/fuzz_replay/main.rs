@@ -13,14 +13,17 @@
 
 mod checks;
 mod estate;
+#[allow(dead_code)] // what it puts together again is not needed here
+#[path = "../support/fragments.rs"]
+mod fragments;
 #[path = "../support/parcels/mod.rs"]
 mod parcels;
 mod reader;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
@@ -37,19 +40,20 @@ const SECONDS: u64 = 20;
 /// Frames of a run's first half.
 const FRAMES: usize = 400;
 
-/// A frame that came out of a replay, by the stamp of the one that caused it.
+/// A frame that came out of a replay.
 #[derive(Clone, Debug)]
 pub struct Out {
     pub port: usize,
     pub bytes: Vec<u8>,
 }
 
-/// What a replay said and wrote.
-pub struct Replayed {
-    /// A line for each frame: its port and verdict.
-    pub fates: Vec<(String, String)>,
-    pub out: BTreeMap<u64, Vec<Out>>,
-    pub host: BTreeMap<u64, usize>,
+/// What a replay said of a frame, and wrote for it.
+pub struct Fate {
+    /// The frame's place among those that were sent.
+    pub frame: usize,
+    pub port: String,
+    pub verdict: String,
+    pub out: Vec<Out>,
 }
 
 fn main() -> ExitCode {
@@ -122,13 +126,17 @@ fn run_in(
     // Stamps in milliseconds: each frame has one of its own.
     let mut stamp = 1_000_000;
     let mut frames: Vec<(u64, Sent)> = Vec::new();
-    for _ in 0..FRAMES {
-        stamp += 1 + if random.once_in(100) { random.below(400_000) as u64 } else { random.below(50) as u64 };
-        frames.push((stamp, traffic::next(random, estate)));
+    while frames.len() < FRAMES {
+        let pause = if random.once_in(100) { random.below(400_000) } else { random.below(50) };
+        stamp += pause as u64;
+        for sent in traffic::next(random, estate) {
+            stamp += 1;
+            frames.push((stamp, sent));
+        }
     }
     let first = replay(directory, estate, &frames)?;
     // Time goes on a little only, so that most of what was remembered is still.
-    for out in first.out.values().flatten() {
+    for out in first.iter().flat_map(|fate| &fate.out) {
         stamp += 1 + random.below(50) as u64;
         frames.extend(traffic::answer(random, estate, out.port, &out.bytes).map(|sent| (stamp, sent)));
     }
@@ -136,8 +144,8 @@ fn run_in(
     checks::judge(estate, &frames, &replayed, counts)
 }
 
-/// Runs the command over the frames.
-fn replay(directory: &Path, estate: &Estate, frames: &[(u64, Sent)]) -> Result<Replayed, String> {
+/// Runs the command over the frames. What it says it wrote must be all that it wrote, in that order.
+fn replay(directory: &Path, estate: &Estate, frames: &[(u64, Sent)]) -> Result<Vec<Fate>, String> {
     let out = directory.join("out");
     let _ = fs::remove_dir_all(&out);
     let program = std::env::var("SIXWAY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sixway").to_owned());
@@ -145,16 +153,7 @@ fn replay(directory: &Path, estate: &Estate, frames: &[(u64, Sent)]) -> Result<R
     command.args(["replay", "--json", "--config"]).arg(directory.join("sixway.toml")).arg("--out").arg(&out);
     for (at, port) in estate.ports.iter().enumerate() {
         let path = directory.join(format!("{}.pcap", port.name));
-        let header = PcapHeader {
-            datalink: DataLink::ETHERNET,
-            ts_resolution: TsResolution::NanoSecond,
-            ..PcapHeader::default()
-        };
-        let mut writer = PcapWriter::with_header(File::create(&path).expect("a file"), header).expect("a capture");
-        for (stamp, sent) in frames.iter().filter(|(_, sent)| sent.port == at) {
-            let packet = PcapPacket::new(Duration::from_millis(*stamp), sent.bytes.len() as u32, &sent.bytes);
-            writer.write_packet(&packet).expect("a packet");
-        }
+        write(&path, frames.iter().filter(|(_, sent)| sent.port == at));
         command.arg("--in").arg(format!("{}={}", port.name, path.display()));
     }
     let output = command.output().expect("sixway starts");
@@ -162,30 +161,51 @@ fn replay(directory: &Path, estate: &Estate, frames: &[(u64, Sent)]) -> Result<R
     if !output.status.success() || !complained.is_empty() {
         return Err(format!("{}: {complained}{}", output.status, said.lines().take(20).collect::<Vec<_>>().join("\n")));
     }
-    let mut replayed = Replayed { fates: Vec::new(), out: BTreeMap::new(), host: BTreeMap::new() };
+    let files = |directory: &Path| -> Result<Vec<VecDeque<Vec<u8>>>, String> {
+        estate.ports.iter().map(|port| read(&directory.join(format!("{}.pcap", port.name)))).collect()
+    };
+    let (mut sent, mut host) = (files(&out)?, files(&out.join("host"))?);
+    let mut fates = Vec::new();
     for line in said.lines() {
         let line: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
         let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
-        replayed.fates.push((text("port"), text("verdict")));
-    }
-    for (at, port) in estate.ports.iter().enumerate() {
-        for (stamp, bytes) in read(&out.join(format!("{}.pcap", port.name)))? {
-            replayed.out.entry(stamp).or_default().push(Out { port: at, bytes });
+        let frame = line["frame"].as_u64().and_then(|number| usize::try_from(number).ok()?.checked_sub(1));
+        let frame = frame.filter(|&frame| frame < frames.len()).ok_or_else(|| format!("{line}: no such frame"))?;
+        let mut fate = Fate { frame, port: text("port"), verdict: text("verdict"), out: Vec::new() };
+        for told in line["out"].as_array().into_iter().flatten() {
+            let port = estate.ports.iter().position(|port| Some(port.name.as_str()) == told["port"].as_str());
+            let port = port.ok_or_else(|| format!("{line}: no such port"))?;
+            let bytes = sent[port].pop_front().ok_or_else(|| format!("{line}: it was not written"))?;
+            if Some(bytes.len() as u64) != told["length"].as_u64() {
+                return Err(format!("{line}: {} bytes were written", bytes.len()));
+            }
+            fate.out.push(Out { port, bytes });
         }
-        for (stamp, _) in read(&out.join("host").join(format!("{}.pcap", port.name)))? {
-            *replayed.host.entry(stamp).or_default() += 1;
+        if fate.verdict == "host" && host[frames[frame].1.port].pop_front().is_none() {
+            return Err(format!("{line}: it was not given to the kernel"));
         }
+        fates.push(fate);
     }
-    Ok(replayed)
+    let left: usize = sent.iter().chain(&host).map(VecDeque::len).sum();
+    if left > 0 { Err(format!("{left} frames were written of which nothing was said")) } else { Ok(fates) }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<(u64, Vec<u8>)>, String> {
+fn write<'a>(path: &Path, frames: impl Iterator<Item = &'a (u64, Sent)>) {
+    let header =
+        PcapHeader { datalink: DataLink::ETHERNET, ts_resolution: TsResolution::NanoSecond, ..PcapHeader::default() };
+    let mut writer = PcapWriter::with_header(File::create(path).expect("a file"), header).expect("a capture");
+    for (stamp, sent) in frames {
+        let packet = PcapPacket::new(Duration::from_millis(*stamp), sent.bytes.len() as u32, &sent.bytes);
+        writer.write_packet(&packet).expect("a packet");
+    }
+}
+
+fn read(path: &Path) -> Result<VecDeque<Vec<u8>>, String> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut reader = PcapReader::new(file).map_err(|error| error.to_string())?;
-    let mut frames = Vec::new();
+    let mut frames = VecDeque::new();
     while let Some(packet) = reader.next_packet() {
-        let packet = packet.map_err(|error| error.to_string())?;
-        frames.push((packet.timestamp.as_millis() as u64, packet.data.into_owned()));
+        frames.push_back(packet.map_err(|error| error.to_string())?.data.into_owned());
     }
     Ok(frames)
 }

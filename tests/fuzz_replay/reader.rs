@@ -13,6 +13,7 @@ pub struct Seen {
     pub dst: End,
     pub proto: u8,
     pub ttl: u8,
+    pub is_fragment: bool,
     /// Of the IPv4 header; true for IPv6.
     pub has_right_header: bool,
     pub sum: Sum,
@@ -35,7 +36,8 @@ pub fn read(frame: &[u8]) -> Option<Seen> {
         match packet.net.as_ref()? {
             NetSlice::Ipv4(ip) => {
                 let header = ip.header();
-                let is_right = header.header_checksum() == header.to_header().calc_header_checksum();
+                // Over the bytes, since etherparse's header has no place for the reserved bit.
+                let is_right = Plain.sum(header.slice()) == 0xffff;
                 let addresses = (header.source(), header.destination());
                 (addresses.0.into(), addresses.1.into(), header.ttl(), is_right, ip.payload(), Pseudo::V4(addresses))
             }
@@ -59,7 +61,15 @@ pub fn read(frame: &[u8]) -> Option<Seen> {
         Some(TransportSlice::Icmpv6(_)) => ((0, 0), pseudo.judge(proto, l4, 2)),
         _ => ((0, 0), Sum::None),
     };
-    Some(Seen { src: (src, ports.0), dst: (dst, ports.1), proto, ttl, has_right_header, sum })
+    Some(Seen {
+        src: (src, ports.0),
+        dst: (dst, ports.1),
+        proto,
+        ttl,
+        is_fragment: payload.fragmented,
+        has_right_header,
+        sum,
+    })
 }
 
 struct Plain;
@@ -84,7 +94,9 @@ impl Pseudo {
         };
         pseudo = pseudo.add_2bytes([0, proto]).add_4bytes((l4.len() as u32).to_be_bytes());
         let folded = !pseudo.ones_complement().to_be();
-        let stated = u16::from_be_bytes([l4[checksum_at], l4[checksum_at + 1]]);
+        // A UDP length that holds not even its header.
+        let Some(&[high, low]) = l4.get(checksum_at..checksum_at + 2) else { return Sum::None };
+        let stated = u16::from_be_bytes([high, low]);
         match pseudo.add_slice(l4).ones_complement() {
             0 => Sum::Right,
             _ if stated == folded => Sum::Partial,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::estate::{Estate, OWN, ROUTER, server_ip, server_mac};
+use crate::fragments;
 use crate::parcels::{ACK, Checksum, End, FIN, Parcel, RST, Random, SYN, Shape};
 use crate::reader;
 
@@ -80,9 +81,33 @@ fn wire_end(random: &mut Random, estate: &Estate, v4: bool, own: bool) -> Option
 }
 
 /// A frame that somebody may well send, mostly, or any frame.
-pub fn next(random: &mut Random, estate: &Estate) -> Sent {
+pub fn next(random: &mut Random, estate: &Estate) -> Vec<Sent> {
     let call = if random.once_in(3) { None } else { call(random, estate) };
-    call.unwrap_or_else(|| any(random, estate))
+    match call {
+        Some(call) if random.once_in(10) => in_fragments(random, &call).unwrap_or_else(|| vec![call]),
+        Some(call) => vec![call],
+        None => vec![any(random, estate)],
+    }
+}
+
+/// The packet cut in two or more, in any order, one of them perhaps missing; `None` if there is not enough of it.
+fn in_fragments(random: &mut Random, whole: &Sent) -> Option<Vec<Sent>> {
+    const FIRST: usize = 24;
+    let has_extensions = whole.bytes[12..14] != [8, 0] && matches!(whole.bytes[20], 0 | 43 | 60);
+    if has_extensions || whole.bytes.len() < 14 + 60 + 2 * FIRST {
+        return None;
+    }
+    let step = random.pick(&[FIRST, 64, 256, 512]);
+    let mut parts = fragments::fragments(&whole.bytes, step, random.word() as u16 as u32);
+    for nth in 1..parts.len() {
+        if random.once_in(4) {
+            parts.swap(nth - 1, nth);
+        }
+    }
+    if random.once_in(8) {
+        parts.remove(random.below(parts.len()));
+    }
+    Some(parts.into_iter().map(|bytes| Sent { port: whole.port, bytes }).collect())
 }
 
 /// Whoever calls a service where he may find it; `None` if there is nobody.

@@ -195,9 +195,11 @@ impl<'a> Meeting<'a> {
         let trip = self.trip();
         let mut parcel = sent.between(src, dst);
         parcel.ttl -= trip.stations;
-        // Whatever comes under an address that senders share has an identification of all of them.
+        // Whatever comes under an address that senders share has an identification of all of them; a protocol without
+        // ports is one container's.
         let is_shared = !trip.wire.is_empty() || (1..=SERVERS).any(|server| estate::server_ip(server, true) == src.0);
-        if sent.is_v4() && !sent.dont_fragment && is_shared {
+        let is_drawn = is_shared && !matches!(sent.l4, L4::Other(_));
+        if sent.is_v4() && !sent.dont_fragment && is_drawn {
             let frame = trip.wire.last().unwrap_or(&trip.out);
             parcel.id = u16::from_be_bytes([frame[18], frame[19]]);
         }

@@ -263,6 +263,7 @@ impl Parcel {
                 let quoted = quoted.packet();
                 (self.icmp(pseudo, (*kind, *code), *rest, &quoted), quoted)
             }
+            L4::Other(132) if self.payload.len() >= 12 => (Vec::new(), self.sctp()),
             L4::Other(_) => (Vec::new(), self.payload.clone()),
         }
     }
@@ -282,6 +283,21 @@ impl Parcel {
                 icmp.to_bytes().to_vec()
             }
         }
+    }
+
+    /// A packet of SCTP with its CRC-32C, or with zero where that is left to a NIC.
+    fn sctp(&self) -> Vec<u8> {
+        let mut bytes = self.payload.clone();
+        bytes[8..12].fill(0);
+        if self.checksum != Checksum::Partial {
+            let wrong = if let Checksum::Wrong(by) = self.checksum { u32::from(by) } else { 0 };
+            let crc = !bytes.iter().fold(u32::MAX, |crc, &byte| {
+                let odd = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+                (0..8).fold(crc ^ u32::from(byte), |crc, _| odd(crc))
+            });
+            bytes[8..12].copy_from_slice(&(crc ^ wrong).to_le_bytes());
+        }
+        bytes
     }
 
     /// The checksum that the packet bears, where `right` would be the right one.

@@ -122,11 +122,14 @@ impl Shape {
         let mut parcel = self.around(ends, l4);
         let v4 = parcel.is_v4();
         parcel.checksum = match self.checksum {
-            Checksum::Partial if !from_container || !matches!(proto, 6 | 17) => Checksum::Right,
+            Checksum::Partial if !from_container || !matches!(proto, 6 | 17 | 132) => Checksum::Right,
             Checksum::None if proto != 17 || !v4 => Checksum::Right,
             other => other,
         };
         parcel.payload.clone_from(&self.payload);
+        if proto == 132 {
+            parcel.payload.resize(self.payload.len().max(12), 0);
+        }
         // A wrong checksum that is what a stack would have left to others is taken for that.
         if let Checksum::Wrong(_) = parcel.checksum {
             let partial = Parcel { checksum: Checksum::Partial, ..parcel.clone() };
