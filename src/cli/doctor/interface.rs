@@ -19,6 +19,11 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     for port in &config.ports {
         let subject = format!("port {}", port.name);
+        if let Some(routes) = port.routes.as_ref().filter(|routes| links.iter().all(|link| link.name != **routes)) {
+            let found =
+                format!("there is no interface {routes}, whose routes are to count: all its routes lead nowhere");
+            findings.push(Finding::fail(subject.clone(), found, "`ip link` lists those that are"));
+        }
         match (of(port), &port.interface) {
             (Some(link), _) => {
                 let capability = capability(link.index).unwrap_or_default();
