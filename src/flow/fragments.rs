@@ -261,6 +261,13 @@ impl Fragments<'_> {
         Err(Unfit::Scattered)
     }
 
+    /// Packets that are remembered.
+    #[must_use]
+    pub fn under_way(&self, now: Tick) -> usize {
+        let is_there = |&place: &usize| self.key_at(place).load(SeqCst) != 0 && self.age(place, now) < LIFE_MS;
+        (0..PACKETS).filter(is_there).count()
+    }
+
     /// Packets of which something was still to come when their places were taken.
     #[must_use]
     pub fn forgotten(&self) -> u64 {

@@ -145,6 +145,7 @@ fn a_flood_of_packets_takes_the_places_of_the_oldest_and_says_so() {
     let is_known = |id: &u32| table.find(table.key(Origin::Beyond, &parcel(*id)), now).is_some();
     assert_eq!((0..flood).filter(is_known).count(), PACKETS);
     assert_eq!(table.forgotten(), u64::from(flood) - PACKETS as u64);
+    assert_eq!((table.under_way(now), table.under_way(now.after_ms(LIFE_MS))), (PACKETS, 0));
     assert!((flood - 1000..flood).all(|id| is_known(&id)), "the oldest went first");
 }
 
