@@ -33,6 +33,12 @@ impl WaysBack {
         self.0.set(ways).is_ok()
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.get().map_or(0, Vec::len)
+    }
+
     fn from(&self, port: PortId) -> Option<&WayBack> {
         self.0.get()?.iter().find(|way| way.port == port)
     }

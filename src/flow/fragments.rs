@@ -237,28 +237,23 @@ impl Fragments<'_> {
     pub fn take(&self, known: &Known, part: Part) -> Result<(), Unfit> {
         let [_, _, end, runs @ ..] = self.place(known.place) else { return Err(Unfit::Scattered) };
         agree_on_end(end, known.number, part)?;
-        let overlaps_another_than = |own: usize| {
-            let others = runs.iter().enumerate().filter(|&(at, _)| at != own);
-            let mut others = others.filter_map(|(_, cell)| bounds(cell.load(SeqCst), known.number));
-            others.any(|(start, last)| start < part.end && part.start < last)
-        };
         for _ in 0..ATTEMPTS {
-            let (at, before, after) = match place_of(runs, known.number, part) {
+            let place = match place_of(runs, known.number, part) {
                 Err(Unfit::Overlap) => return Err(spoil(end, known.number)),
                 found => found?,
             };
-            let Some(cell) = runs.get(at) else { return Err(Unfit::Scattered) };
-            if cell.compare_exchange(before, after, SeqCst, SeqCst).is_err() {
-                continue;
+            if let Some(taken) = settle(end, runs, known.number, part, place) {
+                return taken;
             }
-            // Of two workers that take parts of the same bytes at once, at least one sees what the other did.
-            if overlaps_another_than(at) {
-                return Err(spoil(end, known.number));
-            }
-            // The end may have become known meanwhile.
-            return agree_on_end(end, known.number, Part { is_last: false, ..part });
         }
         Err(Unfit::Scattered)
+    }
+
+    /// Packets that are remembered.
+    #[must_use]
+    pub fn under_way(&self, now: Tick) -> usize {
+        let is_there = |&place: &usize| self.key_at(place).load(SeqCst) != 0 && self.age(place, now) < LIFE_MS;
+        (0..PACKETS).filter(is_there).count()
     }
 
     /// Packets of which something was still to come when their places were taken.
@@ -352,6 +347,25 @@ fn place_of(runs: &[AtomicU64], number: u64, part: Part) -> Result<(usize, u64, 
         return Err(Unfit::Duplicate);
     }
     chosen.or(free).ok_or(Unfit::Scattered)
+}
+
+/// Puts a part into the place that was found for it; `None` if another worker was quicker there.
+fn settle(
+    end: &AtomicU64,
+    runs: &[AtomicU64],
+    number: u64,
+    part: Part,
+    (at, before, after): (usize, u64, u64),
+) -> Option<Result<(), Unfit>> {
+    runs.get(at)?.compare_exchange(before, after, SeqCst, SeqCst).ok()?;
+    // Of two workers that take parts of the same bytes at once, at least one sees what the other did.
+    let others = runs.iter().enumerate().filter(|&(other, _)| other != at);
+    let mut others = others.filter_map(|(_, cell)| bounds(cell.load(SeqCst), number));
+    if others.any(|(start, last)| start < part.end && part.start < last) {
+        return Some(Err(spoil(end, number)));
+    }
+    // The end may have become known meanwhile.
+    Some(agree_on_end(end, number, Part { is_last: false, ..part }))
 }
 
 /// Notes where the packet ends, if `part` says so, and holds it against what is known of that.

@@ -140,7 +140,7 @@ fn walk_as<O: Observer>(walk: &mut Walk<'_, '_, O>, own: &Port, frame: &mut Fram
     verdict
 }
 
-/// Writes the names of the plan into a fragment, and the identification that all of its packet have.
+/// Writes the names of the plan into a fragment, and the identification that all fragments of its packet have.
 #[cold]
 #[inline(never)]
 pub(super) fn rewrite<O: Observer>(
@@ -149,8 +149,6 @@ pub(super) fn rewrite<O: Observer>(
     packet: &Packet,
     plan: &Plan<'_>,
 ) -> ChecksumWork {
-    let id = walk.ident.unwrap_or_else(|| walk.local.next_fragment_ident(plan.src.ip, plan.dst.ip, packet.proto));
-    walk.ident = Some(id);
     let l4 = if packet.fragment == Fragment::Later { L4::Later } else { packet.l4 };
     let headers = Rewrite {
         src: Some((plan.src.ip, plan.src.port)),
@@ -159,7 +157,13 @@ pub(super) fn rewrite<O: Observer>(
         ip_id: None,
     };
     let work = frame::rewrite(frame, &Packet { l4, ..*packet }, &headers);
-    frame::set_fragment_id(frame, packet, id);
+    // Without ports it keeps its number, as a whole packet does.
+    if packet.proto.has_ports() {
+        let drawn = || walk.local.next_fragment_ident(plan.src.ip, plan.dst.ip, packet.proto);
+        let id = walk.ident.unwrap_or_else(drawn);
+        frame::set_fragment_id(frame, packet, id);
+        walk.ident = Some(id);
+    }
     work
 }
 

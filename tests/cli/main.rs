@@ -4,6 +4,9 @@ mod check;
 mod engine;
 mod explain;
 mod map;
+#[allow(dead_code)]
+#[path = "../support/fragments.rs"]
+mod parts;
 mod replay;
 mod stats;
 mod support;

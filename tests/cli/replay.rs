@@ -4,8 +4,9 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::parts::{fragments, reassembled};
 use crate::support::{Directory, sixway};
-use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
+use etherparse::{IpHeaders, Ipv4Header, PacketBuilder, SlicedPacket, TransportSlice};
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use serde_json::{Value, json};
 
@@ -105,6 +106,70 @@ fn a_connection_leaves_by_its_wire_names() {
     assert_eq!((tcp.source_port(), tcp.destination_port()), (20_740, 20_480));
     assert_eq!(tcp.checksum(), tcp.calc_checksum_ipv4([192, 168, 50, 1], [192, 168, 50, 2]).unwrap());
     assert!(read_capture(&Path::new(&out).join("web1.pcap")).is_empty());
+}
+
+/// A TCP segment with this many bytes, which may be fragmented.
+fn segment(macs: ([u8; 6], [u8; 6]), from: ([u8; 4], u16), to: ([u8; 4], u16), len: usize) -> Vec<u8> {
+    let ip = Ipv4Header {
+        source: from.0,
+        destination: to.0,
+        time_to_live: 64,
+        dont_fragment: false,
+        protocol: etherparse::IpNumber::TCP,
+        ..Ipv4Header::default()
+    };
+    let builder = PacketBuilder::ethernet2(macs.0, macs.1).ip(IpHeaders::Ipv4(ip, Default::default()));
+    let mut bytes = Vec::new();
+    builder.tcp(from.1, to.1, 1, 1000).ack(1).write(&mut bytes, &vec![7; len]).unwrap();
+    bytes
+}
+
+/// Out of order: a container's wait for their first, and what nobody claims goes to the kernel after a tenth of a second.
+/// What is too large leaves in pieces.
+#[test]
+fn fragments_follow_their_first_and_large_packets_are_cut() {
+    let (directory, config, _) = set_up("replay-fragments");
+    let own = segment((CONTAINER, PORT), ([10, 1, 0, 2], 20_740), ([10, 2, 0, 2], 80), 200);
+    let wide = segment((CONTAINER, PORT), ([10, 1, 0, 2], 20_740), ([10, 2, 0, 2], 80), 2000);
+    let hosts = segment(([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1]), ([192, 168, 50, 9], 9), ([192, 168, 50, 1], 22), 200);
+    let (own, hosts) = (fragments(&own, 80, 7), fragments(&hosts, 80, 7));
+    let late = |ms: u64, frame: &Vec<u8>| (Duration::from_millis(1_000_000 + ms), frame.clone());
+    let inputs = [
+        ("web1", vec![late(0, &own[2]), late(10, &own[0]), late(20, &own[1]), late(30, &wide)]),
+        ("uplink", vec![late(40, &hosts[2]), late(60, &hosts[0]), late(200, &hosts[1])]),
+    ];
+    let inputs = inputs.map(|(port, frames)| {
+        let path = directory.path(&format!("fragments-{port}.pcap"));
+        let mut writer = PcapWriter::new(File::create(&path).unwrap()).unwrap();
+        for (stamp, frame) in &frames {
+            writer.write_packet(&PcapPacket::new(*stamp, frame.len() as u32, frame)).unwrap();
+        }
+        format!("{port}={path}")
+    });
+    let out = directory.path("out");
+    let [web1, uplink] = &inputs;
+    let replayed = sixway(&["replay", "--config", &config, "--in", web1, "--in", uplink, "--out", &out, "--json"]);
+    assert_eq!(replayed.code, 0, "{}{}", replayed.stdout, replayed.stderr);
+    let lines: Vec<Value> = replayed.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            format!("{} {} {}", line["frame"], line["verdict"].as_str().unwrap(), line["out"].as_array().unwrap().len())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        ["2 forwarded 1", "1 forwarded 1", "3 forwarded 1", "4 forwarded 2", "6 host 0", "5 host 0", "7 host 0"]
+    );
+    let stamps = |path: &str| -> Vec<u128> {
+        read_capture(&Path::new(&out).join(path)).iter().map(|(stamp, _)| stamp.as_millis() - 1_000_000).collect()
+    };
+    assert_eq!(stamps("uplink.pcap"), [10, 10, 20, 30, 30]);
+    assert_eq!(stamps("host/uplink.pcap"), [60, 140, 200]);
+    let sent: Vec<Vec<u8>> =
+        read_capture(&Path::new(&out).join("uplink.pcap")).into_iter().map(|(_, frame)| frame).collect();
+    let lengths: Vec<usize> = reassembled(&sent).iter().map(|(_, payload)| payload.len()).collect();
+    assert_eq!(lengths, [220, 2020]);
 }
 
 #[test]

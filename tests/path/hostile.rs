@@ -7,7 +7,9 @@ use sixway::path::{Observer, Step, Verdict};
 
 use crate::arbitrary::{frame, mutated, noise};
 use crate::case::verify;
-use crate::scene::server_a;
+use crate::packet::{ACK, echo_request, other, tcp, udp};
+use crate::parts::fragment;
+use crate::scene::{MAC_A, MAC_B, server_a};
 use crate::world::World;
 
 /// Counts the ends of a walk.
@@ -104,6 +106,59 @@ fn mutated_packets_get_one_verdict_and_leave_no_better_than_they_came() {
 #[test]
 fn noise_gets_one_verdict() {
     with_server(4000, noise());
+}
+
+/// Fragments of a few packets, at random places and of random lengths, cut again and again by others' rules.
+fn fragments_of_few() -> impl Strategy<Value = Vec<(&'static str, Vec<u8>)>> {
+    let content: Vec<u8> = (0..=255).cycle().take(2000).collect();
+    let one = (0..4_u32, prop_oneof![4 => 0..40_usize, 1 => 8000..8191_usize], 0..120_usize, any::<bool>(), 0..5_usize);
+    proptest::collection::vec(one, 1..60).prop_map(move |pieces| {
+        let of = |(id, offset, len, more, which): (u32, usize, usize, bool, usize)| {
+            let (port, whole) = match which {
+                0 => ("native", udp("10.1.0.2:20740", "10.2.0.2:53").from("native")),
+                1 => ("plain", tcp("10.1.0.3:40000", "10.2.0.2:80", ACK).from("plain")),
+                2 => ("native", echo_request("10.1.0.2", "10.2.0.2", 7).from("native")),
+                3 => ("uplink", udp("192.168.50.2:20481", "192.168.50.1:20740").eth(MAC_B, MAC_A)),
+                _ => ("public", other("10.1.0.4", "10.2.0.2", 50).from("public")),
+            };
+            let whole = whole.payload(&content).bytes();
+            let start = (34 + offset * 8).min(whole.len());
+            let end = (start + if more { len / 8 * 8 } else { len }).min(whole.len());
+            let piece = if offset < 8000 { whole[start..end].to_vec() } else { content[..len].to_vec() };
+            (port, fragment(&whole, &piece, offset, more, id))
+        };
+        pieces.into_iter().map(of).collect()
+    })
+}
+
+/// Whatever comes in whatever order: of no packet that leaves does a byte leave twice, so no receiver can be made to
+/// choose between two.
+#[test]
+fn no_byte_of_a_fragmented_packet_leaves_twice() {
+    let mut world = server_a();
+    let world = RefCell::new(&mut world);
+    proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1500) }, |(frames in fragments_of_few())| {
+        let mut world = world.borrow_mut();
+        world.later(31);
+        let mut left = std::collections::HashMap::<Vec<u8>, Vec<std::ops::Range<usize>>>::new();
+        for (port, frame) in frames {
+            let outcome = world.receive(port, &frame);
+            // What is forwarded; answers to firsts quote them, which is no fragment.
+            let Some(out) = outcome.out.filter(|out| out[20] & 0x20 != 0 || out[20..22] != [0, 0]) else { continue };
+            if verify(&out).is_err() {
+                return Err(TestCaseError::fail(format!("{out:02x?}")));
+            }
+            let name = [&out[18..20], &out[23..24], &out[26..34]].concat();
+            let from = usize::from(u16::from_be_bytes([out[20] & 0x1f, out[21]])) * 8;
+            let range = from..from + usize::from(u16::from_be_bytes([out[16], out[17]])) - 20;
+            if out[20] & 0x40 != 0 {
+                continue;
+            }
+            let others = left.entry(name).or_default();
+            prop_assert!(others.iter().all(|other| other.end <= range.start || range.end <= other.start), "{others:?} {range:?}");
+            others.push(range);
+        }
+    });
 }
 
 #[test]

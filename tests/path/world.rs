@@ -117,15 +117,17 @@ impl World {
     }
 
     /// As [`World::receive`], with somebody who listens; a dry run leaves everything as it was.
-    pub fn observe(&mut self, port: &str, frame: &[u8], dry_run: bool, observer: &mut impl Observer) -> Outcome {
+    pub fn observe(&mut self, port: &str, came: &[u8], dry_run: bool, observer: &mut impl Observer) -> Outcome {
         let port = self.port(port);
         let guard = table::pin();
         let World { assembly, state, hops, local, now } = self;
         let names = assembly.names.view(&guard);
         let cx = Context { names, around: &assembly.around, state, hops, now: *now, dry_run };
-        let mut buffer = buffer(frame);
-        let mut frame = Frame::new(&mut buffer, ROOM, frame.len());
+        let mut buffer = buffer(came);
+        let mut frame = Frame::new(&mut buffer, ROOM, came.len());
         let verdict = walk(&cx, local, port, &mut frame, observer);
+        let is_as_it_came = || frame.bytes() == came;
+        assert!(!matches!(verdict, Verdict::Await { .. }) || is_as_it_came(), "it is to be walked again");
         outcome(verdict, &frame)
     }
 

@@ -9,12 +9,12 @@ use crate::control::explanation;
 use crate::control::journal::Journal;
 use crate::control::question::question;
 use crate::control::server::{
-    AffinityReport, DropCount, End, ExplainRequest, Flow, Observed, PortReport, Probe, Probing, Problem, ProcessReport,
-    Quarantined, QueueReport, Status, TablesReport, Traffic, WorkerReport,
+    AffinityReport, DropCount, End, ExplainRequest, Flow, FragmentsReport, Observed, PortReport, Probe, Probing,
+    Problem, ProcessReport, Quarantined, QueueReport, Status, TablesReport, Traffic, WorkerReport,
 };
 use crate::engine::explain::explain;
 use crate::engine::{BoundQueue, PortCounters, QueueCounters};
-use crate::flow::AFFINITY_ENTRIES;
+use crate::flow::{AFFINITY_ENTRIES, FRAGMENTED_PACKETS};
 use crate::naming::Wire;
 use crate::path::{Answer, Reason, Role};
 use crate::table;
@@ -44,6 +44,12 @@ impl Observed for Appliance {
                 used: self.tables.state.affinity().flows(now).count() as u64,
                 capacity: AFFINITY_ENTRIES as u64,
                 full: self.engine.load().counters().workers.iter().map(|worker| worker.unkept).sum(),
+            },
+            fragments: FragmentsReport {
+                used: self.tables.state.fragments().under_way(now) as u64,
+                capacity: FRAGMENTED_PACKETS as u64,
+                forgotten: self.tables.state.fragments().forgotten(),
+                ways_back: self.tables.back.count() as u64,
             },
             tables: TablesReport {
                 records: self.tables.names.records() as u64,

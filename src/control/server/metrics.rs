@@ -51,6 +51,7 @@ fn write(text: &mut Text, engine: &dyn Served) -> fmt::Result {
         ("resting_names", "Runs of wire names that rest.", status.quarantine.len() as u64),
         ("affinity_entries", "Flows that stay on their replica.", status.affinity.used),
         ("affinity_capacity", "Flows that there is room for.", status.affinity.capacity),
+        ("fragmented_packets", "Packets that are under way in fragments.", status.fragments.used),
         ("table_records", "Records of the mapping's tables.", status.tables.records),
         ("retired_records", "Records that are replaced and not yet freed.", status.tables.retired),
         ("table_bytes", "What the mapping's tables take.", status.tables.bytes),
@@ -63,6 +64,11 @@ fn write(text: &mut Text, engine: &dyn Served) -> fmt::Result {
     }
     for (name, help, value) in [
         ("affinity_full_packets", "Packets whose flow there was no room to keep on its replica.", status.affinity.full),
+        (
+            "fragmented_packets_forgotten",
+            "Packets in fragments that lost their place to newer ones before they were complete.",
+            status.fragments.forgotten,
+        ),
         ("grace_periods", "Times that workers let go of what was retired.", status.tables.grace_periods),
     ] {
         text.family(name, "counter", help)?;

@@ -22,8 +22,9 @@ pub use flows::{End, Flow};
 pub use health::HealthEntry;
 pub use problem::{Fault, Problem};
 pub use report::{
-    AffinityReport, Attaching, Changing, DropCount, ExplainRequest, Mapped, Observed, PortReport, Ports, Probe,
-    Probing, ProcessReport, Quarantined, QueueReport, Served, Status, TablesReport, Traffic, WorkerReport,
+    AffinityReport, Attaching, Changing, DropCount, ExplainRequest, FragmentsReport, Mapped, Observed, PortReport,
+    Ports, Probe, Probing, ProcessReport, Quarantined, QueueReport, Served, Status, TablesReport, Traffic,
+    WorkerReport,
 };
 pub use routes::{ROUTES, router, serve};
 pub use socket::{Bequest, ControlSocket};

@@ -94,6 +94,9 @@ pub struct Status {
     /// Flows that stay on their replica.
     #[serde(default)]
     pub affinity: AffinityReport,
+    /// Packets in fragments.
+    #[serde(default)]
+    pub fragments: FragmentsReport,
     /// The tables of the mapping.
     #[serde(default)]
     pub tables: TablesReport,
@@ -112,6 +115,18 @@ pub struct AffinityReport {
     pub capacity: u64,
     /// Packets of flows that there was no room for: the hash alone decided.
     pub full: u64,
+}
+
+/// Packets in fragments, in `GET /v1/status`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FragmentsReport {
+    /// Packets that are remembered now.
+    pub used: u64,
+    pub capacity: u64,
+    /// Packets that lost their place to newer ones before they were complete.
+    pub forgotten: u64,
+    /// Ports that give fragments back to the kernel which are its own and came before their first.
+    pub ways_back: u64,
 }
 
 /// What the mapping costs, in `GET /v1/status`.

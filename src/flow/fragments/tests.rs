@@ -145,6 +145,7 @@ fn a_flood_of_packets_takes_the_places_of_the_oldest_and_says_so() {
     let is_known = |id: &u32| table.find(table.key(Origin::Beyond, &parcel(*id)), now).is_some();
     assert_eq!((0..flood).filter(is_known).count(), PACKETS);
     assert_eq!(table.forgotten(), u64::from(flood) - PACKETS as u64);
+    assert_eq!((table.under_way(now), table.under_way(now.after_ms(LIFE_MS))), (PACKETS, 0));
     assert!((flood - 1000..flood).all(|id| is_known(&id)), "the oldest went first");
 }
 
@@ -198,20 +199,59 @@ fn no_byte_of_a_packet_goes_on_twice() {
     });
 }
 
+/// Two workers look before either has put its part in: one run is made longer, and another one begun.
 #[test]
 fn workers_that_take_parts_of_the_same_bytes_at_once_do_not_both_go_on() {
-    for round in 0..300 {
-        let state = state();
-        let table = state.fragments();
-        let known = begun(table);
-        let went = std::thread::scope(|scope| {
-            let offsets = [20_u16, 21, 22, 23];
-            let threads = offsets.map(|start| {
-                let known = &known;
-                scope.spawn(move || table.take(known, part(start, start + 8)).is_ok())
-            });
-            threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum::<usize>()
-        });
-        assert!(went <= 1, "round {round}: {went} went on");
-    }
+    let state = state();
+    let table = state.fragments();
+    let known = begun(table);
+    let [_, _, end, runs @ ..] = table.place(known.place) else { panic!("a place has words") };
+    let parts = [part(10, 20), part(15, 25)];
+    let [one, other] = parts.map(|part| place_of(runs, known.number, part).unwrap());
+    assert_ne!(one.0, other.0);
+    assert_eq!(settle(end, runs, known.number, parts[0], one), Some(Ok(())));
+    assert_eq!(settle(end, runs, known.number, parts[1], other), Some(Err(Unfit::Overlap)));
+    assert_eq!(table.take(&known, part(30, 40)), Err(Unfit::Overlap), "the packet is spoilt");
+}
+
+/// The same place is had by one of them; the other looks again.
+#[test]
+fn workers_that_want_the_same_place_take_turns() {
+    let state = state();
+    let table = state.fragments();
+    let known = begun(table);
+    let [_, _, end, runs @ ..] = table.place(known.place) else { panic!("a place has words") };
+    let parts = [part(20, 30), part(40, 50)];
+    let [one, other] = parts.map(|part| place_of(runs, known.number, part).unwrap());
+    assert_eq!(one.0, other.0);
+    assert_eq!(settle(end, runs, known.number, parts[0], one), Some(Ok(())));
+    assert_eq!(settle(end, runs, known.number, parts[1], other), None);
+    assert_eq!(table.take(&known, parts[1]), Ok(()));
+}
+
+/// The end becomes known between a worker's two looks at it.
+#[test]
+fn a_part_that_was_put_in_beyond_the_end_spoils_the_packet() {
+    let state = state();
+    let table = state.fragments();
+    let known = begun(table);
+    let [_, _, end, runs @ ..] = table.place(known.place) else { panic!("a place has words") };
+    let late = part(40, 50);
+    let place = place_of(runs, known.number, late).unwrap();
+    assert_eq!(agree_on_end(end, known.number, last(20, 30)), Ok(()));
+    assert_eq!(settle(end, runs, known.number, late, place), Some(Err(Unfit::Overlap)));
+}
+
+#[test]
+fn many_workers_together_forward_each_part_once() {
+    let state = state();
+    let table = state.fragments();
+    let known = begun(table);
+    let went: usize = std::thread::scope(|scope| {
+        let work = || (1..20).filter(|&n| table.take(&known, part(n * 10, n * 10 + 10)).is_ok()).count();
+        let threads = [(); 4].map(|()| scope.spawn(work));
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    // Copies that come at the very same time may spoil their packet, which is no harm.
+    assert!(went <= 19, "{went}");
 }
