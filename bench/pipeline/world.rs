@@ -179,6 +179,7 @@ impl World {
             uplinks: vec![UPLINK],
             only_uplink: Some(UPLINK),
             has_tags: false,
+            is_gateway: true,
             probed: Arc::default(),
         };
         hold_containers(&names);

@@ -64,6 +64,7 @@ impl Assembly {
         let uplinks: Vec<PortId> = ports.iter().enumerate().filter_map(is_uplink).collect();
         let around = Surroundings {
             has_tags: ports.iter().any(|port| !port.tags.is_none()),
+            is_gateway: ports.iter().any(|port| port.role.is_external()),
             ports: ports.into_iter().map(Some).collect(),
             networks,
             servers: config.server.ips.clone(),

@@ -204,7 +204,7 @@ impl<'c, 'g> Rules<'c, 'g> {
             Role::Uplink { external } => (true, *external),
             Role::External => (false, true),
         };
-        Some(Rules { cx, uplink, external, gateway: cx.around.is_gateway() })
+        Some(Rules { cx, uplink, external, gateway: cx.around.is_gateway })
     }
 }
 

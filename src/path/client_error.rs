@@ -17,7 +17,7 @@ use crate::units::{Endpoint, Proto};
 /// gateways put in the place of public ones.
 pub(super) fn is_one(cx: &Context<'_>, packet: &Packet) -> bool {
     let L4::IcmpError { embedded, .. } = packet.l4 else { return false };
-    !cx.around.servers.contains(&packet.dst) && is_name_behind_gateways(cx, embedded.dst) && cx.around.is_gateway()
+    !cx.around.servers.contains(&packet.dst) && is_name_behind_gateways(cx, embedded.dst) && cx.around.is_gateway
 }
 
 /// True for wire names of other servers, as far as the uplink's XDP program knows them: each port of the owned range, and

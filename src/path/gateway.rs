@@ -30,7 +30,7 @@ fn is_for_public(cx: &Context<'_>, packet: &Packet) -> bool {
     }
     match packet.l4 {
         L4::EchoRequest { .. } => !cx.around.servers.contains(&packet.dst),
-        L4::IcmpError { .. } if !cx.around.is_gateway() => false,
+        L4::IcmpError { .. } if !cx.around.is_gateway => false,
         _ => cx.names.public(Public(Flow::of(packet).dst)).is_some(),
     }
 }

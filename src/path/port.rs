@@ -69,6 +69,8 @@ pub struct Surroundings {
     pub only_uplink: Option<PortId>,
     /// Some port has VLAN tags.
     pub has_tags: bool,
+    /// Clients outside arrive by some port.
+    pub is_gateway: bool,
     /// What is probed on this server.
     pub probed: Arc<Probed>,
 }
@@ -78,12 +80,6 @@ impl Surroundings {
     #[must_use]
     pub fn port(&self, id: PortId) -> Option<&Port> {
         self.ports.get(usize::from(id.0))?.as_ref()
-    }
-
-    /// True if clients outside arrive here.
-    #[must_use]
-    pub fn is_gateway(&self) -> bool {
-        self.all_ports().any(|(_, port)| port.role.is_external())
     }
 
     /// All ports.

@@ -18,7 +18,7 @@ impl Wanted {
     pub fn gather(around: &Surroundings, names: &View<'_>) -> Wanted {
         let mut servers =
             Claims { servers: around.servers.iter().map(|&ip| (ip, around.owned)).collect(), ..Claims::default() };
-        let is_gateway = around.is_gateway();
+        let is_gateway = around.is_gateway;
         if is_gateway {
             let others = names.servers().filter(|server| !server.local);
             servers.far_servers = others.map(|server| (server.ip, around.owned)).collect();
@@ -119,7 +119,7 @@ impl Names {
     /// Those that the program of a port decides by.
     pub fn at_port(&self, role: &Role, arp: bool, around: &Surroundings) -> Claims {
         let mut claims = Claims::default();
-        let is_gateway = around.is_gateway();
+        let is_gateway = around.is_gateway;
         if matches!(role, Role::Access(_)) {
             return claims;
         }
