@@ -245,8 +245,8 @@ fn a_servers_own_fragments_reach_its_kernel() {
             socket.recv(&mut answer).unwrap_or_else(|error| panic!("the kernel of {to} has not all of it: {error}"));
         assert_eq!(got, 5000);
     }
-    let back = given_back(&mut lab, 2) - before;
-    assert_eq!(back, 20 * 3, "three of four fragments came before their first");
+    // Three of four fragments came before their first. The kernel may answer before the last of them is counted.
+    until("all are counted as given back", SOON, || (given_back(&mut lab, 2) - before == 20 * 3).then_some(()));
     let ping = lab.at("s1").run("ping", &["-c2", "-i0.05", "-W2", "-s", "4000", &server_ip(2).to_string()]);
     assert!(ping.contains(" 0% packet loss"), "{ping}");
 }
