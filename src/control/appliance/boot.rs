@@ -25,6 +25,7 @@ use crate::control::health::Prober;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, StartError, Tables, WaysBack};
 use crate::flow::ECHO_CLAIM_WORDS;
+use crate::neighbour::NextHops;
 use crate::path::{Port, Role, Surroundings, hold_pinned};
 use crate::table::mapped::Words;
 use crate::table::{self, Swap};
@@ -87,14 +88,22 @@ impl std::error::Error for BootError {}
 
 /// Puts everything up that another engine must not have at the same time, in the order in which packets need it: the
 /// state, programs with their claims, workers, and last the sockets in the programs' maps. Where a former engine has
-/// left sockets, workers come before programs. `holder` is where a holder is to listen that keeps the sockets for the
+/// left sockets, workers come before programs. `hops` is what the kernel says of next hops: without it, the first packets
+/// would have no route. `holder` is where a holder is to listen that keeps the sockets for the
 /// next engine.
 ///
 /// # Errors
 /// See [`BootError`].
-pub(super) fn boot(mut prepared: Preparation, holder: Option<&Path>) -> Result<Appliance, BootError> {
+pub(super) fn boot(
+    mut prepared: Preparation,
+    hops: Option<NextHops>,
+    holder: Option<&Path>,
+) -> Result<Appliance, BootError> {
     let stages = prepared.stages;
     let (tables, state_file) = tables_of(&mut prepared)?;
+    if let Some(hops) = hops {
+        tables.hops.store(hops);
+    }
     // As late as can be: until here, a failure leaves what is kept to the next attempt.
     let (mut succession, inherited) = Succession::ask(holder);
     let left = inherited.iter().any(Option::is_some);

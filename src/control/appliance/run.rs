@@ -92,13 +92,13 @@ pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
     let prepared = Preparation::new(config, with_memory, Arc::clone(&resolve), stages).map_err(RunError::Boot)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;
     let mut news = News::follow(&runtime, &prepared.config, questions);
+    let hops = runtime.block_on(news.next_hops());
     let begins = [NotifyState::MainPid(std::process::id()), NotifyState::Ready];
     // A service manager knows the process that it has started.
     let begins = if socket.is_some() { &begins[1..] } else { &begins };
     let (appliance, socket) = match socket {
-        Some(socket) => (boot(prepared, holder.as_deref()).map_err(RunError::Boot)?, socket),
+        Some(socket) => (boot(prepared, hops, holder.as_deref()).map_err(RunError::Boot)?, socket),
         None => {
-            let hops = runtime.block_on(news.next_hops());
             let again = |config| Preparation::new(config, false, Arc::clone(&resolve), stages);
             let take_over = |prepared| take_over(prepared, hops.clone(), holder.as_deref());
             take_over_once_ports_stay(prepared, again, take_over).map_err(RunError::Boot)?
