@@ -96,7 +96,14 @@ pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
     // A service manager knows the process that it has started.
     let begins = if socket.is_some() { &begins[1..] } else { &begins };
     let (appliance, socket) = match socket {
-        Some(socket) => (boot(prepared, holder.as_deref()).map_err(RunError::Boot)?, socket),
+        Some(socket) => {
+            let appliance = boot(prepared, holder.as_deref()).map_err(RunError::Boot)?;
+            // Who is told that it is ready may send what goes by the routes.
+            if let Some(hops) = runtime.block_on(news.next_hops()) {
+                appliance.tables.hops.store(hops);
+            }
+            (appliance, socket)
+        }
         None => {
             let hops = runtime.block_on(news.next_hops());
             let again = |config| Preparation::new(config, false, Arc::clone(&resolve), stages);
