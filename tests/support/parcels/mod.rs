@@ -6,7 +6,7 @@ mod parcel;
 mod random;
 mod shape;
 
-pub use parcel::{Checksum, End, L4, Parcel};
+pub use parcel::{Checksum, End, L4, Parcel, looks_partial};
 pub use random::Random;
 pub use shape::{Shape, later_flags};
 

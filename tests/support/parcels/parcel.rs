@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use etherparse::{Icmpv4Header, Icmpv4Type, Icmpv6Type, IpNumber, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader};
-use etherparse::{Icmpv6Header, Ipv6FlowLabel};
+use etherparse::{Icmpv6Header, Ipv6FlowLabel, NetSlice, SlicedPacket, TransportSlice};
 
 use super::{ACK, FIN, RST, SYN};
 
@@ -310,6 +310,25 @@ impl Parcel {
             Checksum::Wrong(by) => ((u32::from(right) + u32::from(by)) % 0xffff) as u16,
         }
     }
+}
+
+/// True if the checksum of a frame's transport header is the sum of its pseudo header: then it is partial, or wrong in a
+/// way that nobody can tell from that.
+#[must_use]
+pub fn looks_partial(frame: &[u8]) -> bool {
+    let Ok(packet) = SlicedPacket::from_ethernet(frame) else { return false };
+    let (stated, proto, len) = match &packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => (tcp.checksum(), 6, tcp.slice().len()),
+        Some(TransportSlice::Udp(udp)) => (udp.checksum(), 17, udp.slice().len()),
+        Some(TransportSlice::Icmpv6(icmp)) => (icmp.checksum(), 58, icmp.slice().len()),
+        _ => return false,
+    };
+    let pseudo = match &packet.net {
+        Some(NetSlice::Ipv4(ip)) => Pseudo::V4(ip.header().source(), ip.header().destination()),
+        Some(NetSlice::Ipv6(ip)) => Pseudo::V6(ip.header().source(), ip.header().destination()),
+        _ => return false,
+    };
+    pseudo.sum(proto, len) == stated
 }
 
 enum Pseudo {
