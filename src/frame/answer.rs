@@ -21,9 +21,10 @@ pub fn may_answer_with_error(packet: &Packet) -> bool {
     !is_error && packet.fragment != Fragment::Later && may_answer(packet)
 }
 
-/// True if the packet came from one host and was meant for one.
+/// True if the packet came from one host and was meant for another one: nobody sends to itself by a network.
 pub(super) fn may_answer(packet: &Packet) -> bool {
-    !packet.eth_dst.is_group() && !packet.eth_src.is_group() && is_single_host(packet.src) && is_one_target(packet.dst)
+    let is_between_stations = !packet.eth_dst.is_group() && !packet.eth_src.is_group();
+    is_between_stations && packet.src != packet.dst && is_single_host(packet.src) && is_one_target(packet.dst)
 }
 
 /// True for an address that names one host beyond this one.
@@ -145,6 +146,7 @@ mod tests {
             assert!(!may_answer_with_error(&Packet { src: ip(src), dst: ip("fd00::2"), ..packet }), "from {src}");
         }
         assert!(!may_answer_with_error(&Packet { eth_dst: Mac::BROADCAST, ..packet }));
+        assert!(!may_answer_with_error(&Packet { src: packet.dst, ..packet }), "from where it goes to");
         assert!(!may_answer_with_error(&Packet { l4: L4::Later, fragment: Fragment::Later, ..packet }));
         assert!(!may_answer_with_error(&Packet { l4: L4::Icmp { kind: 5, code: 1 }, ..packet }), "a redirect");
     }

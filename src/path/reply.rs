@@ -128,6 +128,9 @@ fn as_called<O>(walk: &Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet) 
     let flow = Flow::of(packet);
     let at = names.inner(Wire(flow.dst)).filter(|at| at.server.local)?;
     let Public(name) = names.public_name(at.binding, flow.dst.proto)?;
+    if name.ip == packet.src {
+        return None;
+    }
     let towards = gateway_of(walk, &Flow { src: name, dst: flow.src, ..flow }).unwrap_or(packet.src);
     let NextHop::Ready { mac: to, port, .. } = hops.resolve(towards, None) else { return None };
     let port = port.or_else(|| around.uplinks.first().copied())?;

@@ -71,8 +71,16 @@ fn judge_one(estate: &Estate, sent: &Sent, out: &Out, is_answer: bool) -> Option
         let was_wrong = reader::read(&sent.bytes).is_some_and(|before| before.sum == Sum::Wrong);
         let is_wrong =
             |seen: &Seen| !seen.has_right_header || !(was_wrong || matches!(seen.sum, Sum::Right | Sum::None));
+        // A client outside is told under the public name that it called, by the way of answers.
+        let is_public = |seen: &Seen| {
+            let names = estate.services.iter().filter_map(|service| service.public);
+            come.network.is_none() && gone.network.is_none() && names.map(|(ip, _)| ip).any(|ip| ip == seen.src.0)
+        };
         return match seen {
-            _ if sent.port != out.port => Some("an answer leaves by another port".to_owned()),
+            Some(seen) if sent.port != out.port && !is_public(&seen) => {
+                Some("an answer leaves by another port".to_owned())
+            }
+            Some(seen) if seen.src.0 == seen.dst.0 => Some("an answer goes to where it comes from".to_owned()),
             Some(seen) if is_wrong(&seen) => Some(format!("an answer is wrong: {seen:?}")),
             _ => None,
         };

@@ -121,6 +121,15 @@ impl Talk {
         let own = sender.ip();
         let from = end(self, &[own.as_str()]);
         let to = end(self, &["10.0.0.1", "10.0.0.2", SHARED, SHARED, "192.168.50.1", "192.168.50.2"]);
+        // Whoever speaks in the names of a connection may end it, or take it over from another replica.
+        let is_ends = |connection: &Connection| {
+            let Connection { client, called: (caller, called), seen, .. } = connection;
+            let names = (&from, &to);
+            client.tenant == sender.tenant && (names == (called, seen) || names == (caller, called))
+        };
+        if self.connections.iter().any(is_ends) {
+            return;
+        }
         let flags = [SYN, SYN | ACK, ACK, ACK, FIN | ACK, RST][self.random(6) as usize];
         let packet = if self.random(2) == 0 { udp(&from, &to) } else { tcp(&from, &to, flags) };
         self.send(server, sender, packet);
