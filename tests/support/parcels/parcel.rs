@@ -320,7 +320,8 @@ pub fn looks_partial(frame: &[u8]) -> bool {
     let (stated, proto, len) = match &packet.transport {
         Some(TransportSlice::Tcp(tcp)) => (tcp.checksum(), 6, tcp.slice().len()),
         Some(TransportSlice::Udp(udp)) => (udp.checksum(), 17, udp.slice().len()),
-        Some(TransportSlice::Icmpv6(icmp)) => (icmp.checksum(), 58, icmp.slice().len()),
+        // No stack leaves the checksums of errors to others.
+        Some(TransportSlice::Icmpv6(icmp)) if icmp.type_u8() >= 128 => (icmp.checksum(), 58, icmp.slice().len()),
         _ => return false,
     };
     let pseudo = match &packet.net {
