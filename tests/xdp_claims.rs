@@ -603,6 +603,16 @@ fn claims_that_are_removed_are_the_kernels_again() {
 }
 
 #[test]
+fn a_full_table_says_what_it_has_no_room_for() {
+    let mut program = program(UPLINK);
+    let claims = program.claims().unwrap();
+    let mut servers = (0..300u32).map(|nth| Ip::from_v4_bits(0x0a00_0000 + nth));
+    let owned = PortRange { first: OWNED, last: LAST_OWNED };
+    let refused = servers.find_map(|server| claims.set_server(server, owned).err()).expect("room for 256");
+    assert_eq!(refused.to_string(), "its table has no room for more ServerIPs");
+}
+
+#[test]
 fn a_socket_takes_the_frames_of_its_queue() {
     let socket = || -> OwnedFd {
         rustix::net::socket(AddressFamily::from_raw(libc::AF_XDP as u16), SocketType::RAW, None).unwrap()

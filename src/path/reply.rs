@@ -80,7 +80,8 @@ fn tell<O: Observer>(
     error: IcmpError,
     reason: Reason,
 ) -> Verdict {
-    let Some(from) = from else { return Verdict::Drop(reason) };
+    // Somebody who sends as us is not told.
+    let Some(from) = from.filter(|&from| from != packet.src) else { return Verdict::Drop(reason) };
     if !frame::may_answer_with_error(packet) {
         return Verdict::Drop(reason);
     }

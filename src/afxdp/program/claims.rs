@@ -41,7 +41,7 @@ pub struct Claims {
 }
 
 /// The claims of one interface as the kernel holds them. One writer, the control plane; the program reads. Each call is
-/// one or a few system calls; errors are those of `bpf(2)`, `E2BIG` when a table is full among them.
+/// one or a few system calls; errors are those of `bpf(2)`, and `ArgumentListTooLong` where a table is full.
 pub struct ClaimsMap {
     servers: HashMap<MapData, Address, [u16; 2]>,
     far_servers: HashMap<MapData, Address, [u16; 2]>,
@@ -72,7 +72,7 @@ impl ClaimsMap {
 
     /// Claims the owned ports of a ServerIP.
     pub fn set_server(&mut self, ip: Ip, ports: PortRange) -> io::Result<()> {
-        self.servers.insert(address(ip), [ports.first, ports.last], 0).map_err(io_error)
+        self.servers.insert(address(ip), [ports.first, ports.last], 0).map_err(|error| full_of("ServerIPs", error))
     }
 
     /// Claims nothing more for a ServerIP. One that is absent is no error, here and below.
@@ -82,7 +82,9 @@ impl ClaimsMap {
 
     /// Claims errors about packets to the owned ports of another server.
     pub fn set_far_server(&mut self, ip: Ip, ports: PortRange) -> io::Result<()> {
-        self.far_servers.insert(address(ip), [ports.first, ports.last], 0).map_err(io_error)
+        self.far_servers
+            .insert(address(ip), [ports.first, ports.last], 0)
+            .map_err(|error| full_of("ServerIPs of others", error))
     }
 
     /// Claims them no longer.
@@ -92,7 +94,7 @@ impl ClaimsMap {
 
     /// Claims a portless protocol on a ServerIP.
     pub fn add_portless(&mut self, ip: Ip, proto: Proto) -> io::Result<()> {
-        self.portless.insert(portless_key(ip, proto), 1, 0).map_err(io_error)
+        self.portless.insert(portless_key(ip, proto), 1, 0).map_err(|error| full_of("portless names", error))
     }
 
     /// Claims it no longer.
@@ -102,7 +104,7 @@ impl ClaimsMap {
 
     /// Claims a public name. Its IP must be set, too.
     pub fn add_public(&mut self, name: Endpoint) -> io::Result<()> {
-        self.publics.insert(public_key(name), 1, 0).map_err(io_error)
+        self.publics.insert(public_key(name), 1, 0).map_err(|error| full_of("public names", error))
     }
 
     /// Claims it no longer.
@@ -113,7 +115,7 @@ impl ClaimsMap {
     /// Says what the engine does for the IP of public names.
     pub fn set_public_ip(&mut self, ip: Ip, what: PublicIp) -> io::Result<()> {
         let flags = if what.echo { PUBLIC_ECHO } else { 0 } | if what.neighbour { PUBLIC_NEIGHBOUR } else { 0 };
-        self.public_ips.insert(address(ip), flags, 0).map_err(io_error)
+        self.public_ips.insert(address(ip), flags, 0).map_err(|error| full_of("public addresses", error))
     }
 
     /// The IP is public no longer.
@@ -251,6 +253,16 @@ fn entries<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> io::Result<Vec<(K, V
 fn removed(result: Result<(), MapError>) -> io::Result<()> {
     match result.map_err(io_error) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Says what there is no room for, where that is why.
+fn full_of(what: &str, error: MapError) -> io::Error {
+    match io_error(error) {
+        full if full.kind() == io::ErrorKind::ArgumentListTooLong => {
+            io::Error::new(full.kind(), format!("its table has no room for more {what}"))
+        }
         other => other,
     }
 }
