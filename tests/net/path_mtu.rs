@@ -93,9 +93,12 @@ fn longest_datagram(from: &Namespace, to: SocketAddr) -> u16 {
     let headers: u16 = if to.is_ipv4() { 28 } else { 48 };
     let mut size = 1500 - headers;
     let mut answer = [0; 1500];
-    until("a datagram of some size comes back", SOON, || match socket.send(&vec![7; usize::from(size)]) {
+    let is_too_big = |error: &std::io::Error| error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error());
+    let send = |size: u16| socket.send(&vec![7; usize::from(size)]);
+    // The first refusal may be an error that came late, about a longer one.
+    until("a datagram of some size comes back", SOON, || match send(size).or_else(|_| send(size)) {
         Ok(_) => matches!(socket.recv(&mut answer), Ok(len) if len == usize::from(size)).then_some(size + headers),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
+        Err(error) if is_too_big(&error) => {
             size -= 4;
             None
         }
