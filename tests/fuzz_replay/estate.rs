@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::parcels::{End, Random};
+use crate::parcels::{End, Random, mac_text, name};
 
 pub const NETWORKS: [&str; 2] = ["blue", "red"];
 pub const OWN: u8 = 1;
@@ -62,10 +62,6 @@ pub fn server_ip(server: u8, v4: bool) -> IpAddr {
 
 pub fn server_mac(server: u8) -> [u8; 6] {
     [2, 0, 0, 0, 0, server]
-}
-
-pub fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
 
 impl Estate {
@@ -229,13 +225,4 @@ fn public(random: &mut Random, network: usize, nth: u16, v4: bool) -> Option<IpA
         true => Ipv4Addr::new(203, 0, 113, last).into(),
         false => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()).into(),
     })
-}
-
-fn name(ip: IpAddr, port: &str) -> String {
-    match (ip, port) {
-        (IpAddr::V4(ip), "") => ip.to_string(),
-        (IpAddr::V4(ip), port) => format!("{ip}:{port}"),
-        (IpAddr::V6(ip), "") => format!("[{ip}]"),
-        (IpAddr::V6(ip), port) => format!("[{ip}]:{port}"),
-    }
 }

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sixway::units::PortRange;
 
-use super::parcels::End;
+use super::parcels::{End, mac_text, name};
 use crate::world::World;
 
 pub const SERVERS: u8 = 3;
@@ -179,7 +179,7 @@ impl Estate {
     }
 
     fn line(&mut self, proto: &str, of: &Container, (v4, wire): (bool, &str), inside: (IpAddr, &str), options: &str) {
-        let mac = if self.has_macs { mac(server_mac(of.server)) } else { "-".to_owned() };
+        let mac = if self.has_macs { mac_text(server_mac(of.server)) } else { "-".to_owned() };
         let (server, container) = (name(server_ip(of.server, v4), wire), mac_and_name(of, inside));
         self.mapping += &format!("{} {proto} {mac} {server} {container} {options}\n", NETWORKS[of.network]);
     }
@@ -258,7 +258,7 @@ impl Estate {
         let servers = others.flat_map(|other| [true, false].map(|v4| (server_ip(other, v4), server_mac(other))));
         let outside = (0..HOSTS).flat_map(|nth| [true, false].map(|v4| (host(nth, v4), ROUTER)));
         for (ip, station) in servers.chain(outside) {
-            text += &format!("[[neighbour]]\nip = \"{ip}\"\nmac = \"{}\"\n", mac(station));
+            text += &format!("[[neighbour]]\nip = \"{ip}\"\nmac = \"{}\"\n", mac_text(station));
         }
         let inside =
             ["\"10.0.0.0/8\", \"fd00::/16\"", "\"172.20.0.0/16\", \"fd22::/16\"", "\"172.21.0.0/16\", \"fd23::/16\""];
@@ -271,7 +271,7 @@ impl Estate {
             );
         }
         let port = |name: &str, role: &str, own: [u8; 6], mtu: u16| {
-            let own = mac(own);
+            let own = mac_text(own);
             format!("[[port]]\nname = \"{name}\"\nrole = \"{role}\"\naddress = \"{own}\"\nmtu = {mtu}\n")
         };
         text += &port("uplink", "uplink", server_mac(server), MTU);
@@ -280,7 +280,8 @@ impl Estate {
         }
         for container in self.containers.iter().filter(|container| container.server == server) {
             text += &port(&container.port, "access", container.port_mac(), container.mtu());
-            text += &format!("network = \"{}\"\nmac = \"{}\"\n", NETWORKS[container.network], mac(container.mac()));
+            text +=
+                &format!("network = \"{}\"\nmac = \"{}\"\n", NETWORKS[container.network], mac_text(container.mac()));
         }
         text
     }
@@ -307,19 +308,6 @@ pub fn station(mac: &[u8]) -> Option<usize> {
     (1..=SERVERS).chain(GATEWAYS).position(|server| mac == server_mac(server))
 }
 
-fn mac([a, b, c, d, e, f]: [u8; 6]) -> String {
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
-}
-
-fn name(ip: IpAddr, port: &str) -> String {
-    match (ip, port) {
-        (IpAddr::V4(ip), "") => ip.to_string(),
-        (IpAddr::V4(ip), port) => format!("{ip}:{port}"),
-        (IpAddr::V6(ip), "") => format!("[{ip}]"),
-        (IpAddr::V6(ip), port) => format!("[{ip}]:{port}"),
-    }
-}
-
 fn mac_and_name(of: &Container, (ip, port): (IpAddr, &str)) -> String {
-    format!("{} {}", mac(of.mac()), name(ip, port))
+    format!("{} {}", mac_text(of.mac()), name(ip, port))
 }
