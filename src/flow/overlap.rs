@@ -206,41 +206,25 @@ impl State {
         records
     }
 
-    /// True if another inside port has a record for the search's remote at that port. The port may be of another class
-    /// than the inside port of the search, as a first entry's often is.
+    /// True if another inside port has a record for the search's remote at that port.
     pub(super) fn is_laid_over(&self, search: &Search, offset: u32, now: Tick) -> bool {
-        let class = Class::of(&search.from(offset));
-        for cell in self.run(search, class) {
-            let (entry, remote, slot) = self.record(cell);
-            if entry == NEVER_USED {
-                break;
-            }
-            if offset_of(search, class, remote, slot) == Some(offset)
-                && entry.inside() != search.inside
-                && entry.is_live(search.transport, now)
-            {
-                return true;
-            }
-        }
-        false
+        self.laid_over(search, offset, now).any(|record| record.entry.inside() != search.inside)
     }
 
     /// The live record for the search's remote at that port, whoever's it is.
     pub(super) fn overlap_at(&self, search: &Search, offset: u32, now: Tick) -> Option<Overlap> {
-        let class = Class::of(search);
-        for cell in self.run(search, class) {
-            let (entry, remote, slot) = self.record(cell);
-            if entry == NEVER_USED {
-                break;
-            }
-            if offset_of(search, class, remote, slot) == Some(offset)
-                && entry.is_live(search.transport, now)
-                && !entry.is_tentative()
-            {
-                return Some(Overlap { cell, entry, offset });
-            }
-        }
-        None
+        self.laid_over(search, offset, now).find(|record| !record.entry.is_tentative())
+    }
+
+    /// The live records for the search's remote at that port, tentative ones too. The port may be of another class than
+    /// the inside port of the search, as a first entry's often is.
+    fn laid_over(&self, search: &Search, offset: u32, now: Tick) -> impl Iterator<Item = Overlap> {
+        let (search, class) = (*search, Class::of(&search.from(offset)));
+        let records = self.run(&search, class).map(|cell| (cell, self.record(cell)));
+        records.take_while(|(_, (entry, ..))| *entry != NEVER_USED).filter_map(move |(cell, (entry, remote, slot))| {
+            let is_there = offset_of(&search, class, remote, slot) == Some(offset);
+            (is_there && entry.is_live(search.transport, now)).then_some(Overlap { cell, entry, offset })
+        })
     }
 
     /// Writes a tentative record, unless somebody else has taken its cell.
