@@ -27,9 +27,9 @@ pub fn has_come(cx: &Context<'_>, key: FragmentKey) -> bool {
 /// From beyond, it may be the kernel's.
 #[must_use]
 pub fn given_up(cx: &Context<'_>, port: PortId) -> Verdict {
-    match cx.around.port(port).map(|port| &port.role) {
-        Some(Role::Uplink { .. } | Role::External) => Verdict::Host,
-        Some(Role::Access(_)) | None => Verdict::Drop(Reason::FragmentUnclaimed),
+    match cx.around.port(port) {
+        Some(port) if port.role.leads_out() => Verdict::Host,
+        _ => Verdict::Drop(Reason::FragmentUnclaimed),
     }
 }
 

@@ -32,6 +32,12 @@ pub enum Role {
 }
 
 impl Role {
+    /// True for ports that lead out of the server: to the underlay, to clients outside, or both.
+    #[must_use]
+    pub fn leads_out(&self) -> bool {
+        !matches!(self, Role::Access(_))
+    }
+
     /// True if clients outside arrive here.
     #[must_use]
     pub fn is_external(&self) -> bool {

@@ -6,7 +6,7 @@ use super::Host;
 use crate::afxdp::PacketSocket;
 use crate::control::kernel::pair;
 use crate::engine::{Tables, WayBack};
-use crate::path::{Role, Surroundings};
+use crate::path::Surroundings;
 use crate::units::PortId;
 
 /// Opens a way back for every port towards the underlay or the outside, and has the programs of those that have one hand
@@ -14,7 +14,7 @@ use crate::units::PortId;
 pub(super) fn open_ways(around: &Surroundings, ports: &mut Host, tables: &Tables) {
     let mut ways = Vec::new();
     for (&id, on_host) in &*ports {
-        if !matches!(around.port(id).map(|port| &port.role), Some(Role::Uplink { .. } | Role::External)) {
+        if !around.port(id).is_some_and(|port| port.role.leads_out()) {
             continue;
         }
         match way_back(id, &on_host.link.name) {

@@ -26,7 +26,7 @@ use crate::control::kernel::Link;
 use crate::engine::{Engine, StartError, Tables, WaysBack};
 use crate::flow::ECHO_CLAIM_WORDS;
 use crate::neighbour::NextHops;
-use crate::path::{Port, Role, Surroundings, hold_pinned};
+use crate::path::{Port, Surroundings, hold_pinned};
 use crate::table::mapped::Words;
 use crate::table::{self, Swap};
 use crate::units::PortId;
@@ -224,7 +224,7 @@ pub(super) fn share_echo_claims(around: &Surroundings, ports: &mut Host, tables:
     let mut all = Vec::new();
     for (&id, on_host) in ports {
         let Some(port) = around.port(id) else { continue };
-        if let (Role::Uplink { .. } | Role::External, Some(claims)) = (&port.role, on_host.program.claims()) {
+        if let (true, Some(claims)) = (port.role.leads_out(), on_host.program.claims()) {
             let echo = Words::from_fd(claims.echo(), ECHO_CLAIM_WORDS);
             all.push(echo.map_err(|err| BootError::Program(port.name.clone(), err))?);
         }
