@@ -11,7 +11,7 @@ use crate::lab::dual::{OUTSIDE6, six_of};
 use crate::lab::namespace::Namespace;
 use crate::lab::peers::Parrot;
 use crate::lab::programs::{Download, Nginx};
-use crate::lab::{Lab, MAPPING, OUTSIDE, SOON, until};
+use crate::lab::{Lab, MAPPING, OUTSIDE, SOON, server_ip, server_ip6, until};
 
 const ALICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const CAROL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
@@ -73,6 +73,12 @@ fn behind_a_gateway() -> Lab {
 fn path_mtu(place: &Namespace, to: IpAddr) -> Option<u16> {
     let route = place.ip(&format!("route get {to}"));
     route.split_whitespace().skip_while(|word| *word != "mtu").nth(1).map(|mtu| mtu.parse().expect("a number"))
+}
+
+/// A place forgets what it has learnt of all ways.
+fn forget(place: &Namespace) {
+    place.ip("route flush cache");
+    place.ip("-6 route flush cache");
 }
 
 /// Sends datagrams that must not be fragmented, each as long as its kernel allows by now, until one comes back. Its size
@@ -151,6 +157,43 @@ fn a_narrow_link_outside_is_found() {
             assert_eq!(longest_datagram(place, SocketAddr::new(to, 7)), NARROW, "{client} -> {to}");
             assert_eq!(path_mtu(place, to), Some(NARROW), "{client} -> {to}");
         }
+    }
+}
+
+/// Connections over such a link offer segments that it does not carry, and both ends send some megabytes: what a service
+/// sends to a client outside under its public name, and what containers and a server outside send each other. The routers
+/// at both ends of the link say that it is narrow, and whoever has sent too much hears it.
+#[test]
+fn connections_fit_a_narrow_link_outside() {
+    let mut lab = Lab::new();
+    lab.add_gateway(6);
+    lab.add_ipv6();
+    lab.put_the_outside_behind_a_narrow_link(u32::from(NARROW));
+    lab.set_mapping(&mapping());
+    [1, 2, 6].into_iter().for_each(|server| lab.start(server));
+    let (web_nginx, world_nginx) = (Nginx::start(&lab, "web"), Nginx::start(&lab, "outside"));
+    let (web_sum, world_sum) = (web_nginx.serve_random("file", 4), world_nginx.serve_random("file", 4));
+    let (web, outside) = (lab.at("web"), lab.at("outside"));
+    let names =
+        [(IpAddr::from(OUTSIDE), PUBLIC, IpAddr::from(server_ip(1))), (OUTSIDE6.into(), PUBLIC6, server_ip6(1).into())];
+    for (world, public, wire) in names {
+        assert_eq!(path_mtu(web, world), None, "nobody knows yet: {world}");
+        assert_eq!(Download::start(outside, &url(public)).finish(|_| ()), web_sum, "{public} -> {world}");
+        assert_eq!(path_mtu(web, world), Some(NARROW), "the service has heard: {public} -> {world}");
+        for client in ["alice", "carol"] {
+            let place = lab.at(client);
+            // Who knows offers segments that fit.
+            [place, outside].into_iter().for_each(forget);
+            world_nginx.receive(place, world, "copy", &web_nginx.directory().join("file"));
+            assert_eq!(world_nginx.sum("copy"), web_sum, "{client} -> {world}");
+            assert_eq!(path_mtu(place, world), Some(NARROW), "the client has heard: {client} -> {world}");
+            [place, outside].into_iter().for_each(forget);
+            assert_eq!(Download::start(place, &url(world)).finish(|_| ()), world_sum, "{world} -> {client}");
+            assert_eq!(path_mtu(outside, wire), Some(NARROW), "the server has heard: {world} -> {client}");
+        }
+    }
+    for server in [1, 2, 6] {
+        assert_eq!(lab.engine(server).drops(None, "icmp_unrelated"), 0, "{}", lab.engine(server).all_drops());
     }
 }
 

@@ -8,8 +8,10 @@ use super::{CAST, Lab, server_ip6};
 
 /// The host in the outside world.
 pub const OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9);
+/// Its prefix.
+pub const OUTSIDE_PREFIX6: &str = "2001:db8:9::/64";
 /// The prefix of public addresses.
-const PUBLIC6: &str = "2001:db8:51::/48";
+pub const PUBLIC6: &str = "2001:db8:51::/48";
 
 /// The other address of the container that has this one.
 pub const fn six_of(ip: Ipv4Addr) -> Ipv6Addr {

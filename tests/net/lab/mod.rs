@@ -45,6 +45,8 @@ use namespace::Namespace;
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The host in the outside world.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+/// Its prefix.
+pub const OUTSIDE_PREFIX: &str = "203.0.113.0/24";
 /// The server ports that belong to the engines.
 pub const OWNED: &str = "20480-59903";
 

@@ -1,12 +1,17 @@
-//! An underlay that is routed: a server behind two routers with a narrow link between them.
+//! Narrow links between two routers: in the underlay, before a server, or in the world, before the host outside.
 //!
 //! ```text
 //!   s1, gateways, router ─── wire ─── core ══ narrow ══ edge ─── s2
+//!
+//!   s1, s2 ─── wire ─── router ══ narrow ══ beyond ─── outside
 //! ```
-//! What the routers have for nobody here goes the way that is chosen: to the router of the lab, or to a gateway.
+//! What the routers of the underlay have for nobody here goes the way that is chosen: to the router of the lab, or to a
+//! gateway.
 
-use super::dual::address;
-use super::{Lab, server_ip, server_ip6};
+use super::dual::{OUTSIDE_PREFIX6, PUBLIC6, address};
+use super::gateway::PUBLIC;
+use super::namespace::Namespace;
+use super::{Lab, OUTSIDE_PREFIX, server_ip, server_ip6};
 
 impl Lab {
     /// Puts a server behind the routers; others must find it by their routes. What is for the outside goes to `exit` on
@@ -20,15 +25,8 @@ impl Lab {
         let interface = format!("to-{host}");
 
         address(core, "eth1", "fd50::fd/64");
-        core.ip(&format!("link add narrow mtu {mtu} type veth peer name narrow mtu {mtu} netns {}", edge.name()));
         self.at("wire").ip(&format!("link set {interface} nomaster netns {}", edge.name()));
-        for (place, own) in [(core, 1), (edge, 2)] {
-            place.ip(&format!("addr add 192.168.53.{own}/24 dev narrow"));
-            address(place, "narrow", &format!("fd53::{own}/64"));
-            place.ip("link set narrow up");
-            place.set("net.ipv4.ip_forward", "1");
-            place.set("net.ipv6.conf.all.forwarding", "1");
-        }
+        join_by_a_narrow_link(core, edge, mtu);
         edge.ip(&format!("link set {interface} up"));
         edge.ip(&format!("addr add 192.168.52.1/32 dev {interface}"));
         address(edge, &interface, "fd52::1/64");
@@ -58,5 +56,42 @@ impl Lab {
                 self.at(&other).ip(&format!("-6 route add {ip6}/128 via fd50::fd"));
             }
         }
+    }
+
+    /// Puts the host outside behind a router of its own, and whatever leads to public names behind the lab's. Everybody
+    /// has the families that [`Lab::add_ipv6`] gives.
+    pub fn put_the_outside_behind_a_narrow_link(&mut self, mtu: u32) {
+        self.add_namespace("beyond");
+        let (router, beyond, outside) = (self.at("router"), self.at("beyond"), self.at("outside"));
+        router.ip(&format!("link set east netns {}", beyond.name()));
+        beyond.ip("addr add 203.0.113.1/24 dev east");
+        address(beyond, "east", "2001:db8:9::1/64");
+        beyond.ip("link set east up");
+        join_by_a_narrow_link(router, beyond, mtu);
+        router.ip(&format!("route add {OUTSIDE_PREFIX} via 192.168.53.2"));
+        router.ip(&format!("-6 route add {OUTSIDE_PREFIX6} via fd53::2"));
+        beyond.ip("route add default via 192.168.53.1");
+        beyond.ip("-6 route add default via fd53::1");
+        for gateway in &self.gateways {
+            let towards = format!("gw{gateway}");
+            outside.ip(&format!("link set {towards} netns {}", router.name()));
+            router.ip(&format!("addr add 198.18.{gateway}.2/24 dev {towards}"));
+            address(router, &towards, &format!("fd18:{gateway}::2/64"));
+            router.ip(&format!("link set {towards} up"));
+            router.ip(&format!("route replace {PUBLIC} via 198.18.{gateway}.1"));
+            router.ip(&format!("-6 route replace {PUBLIC6} via fd18:{gateway}::1"));
+        }
+    }
+}
+
+/// Makes two places routers, with a link between them that carries no more than `mtu`: 192.168.53.1 and .2.
+fn join_by_a_narrow_link(one: &Namespace, other: &Namespace, mtu: u32) {
+    one.ip(&format!("link add narrow mtu {mtu} type veth peer name narrow mtu {mtu} netns {}", other.name()));
+    for (place, own) in [(one, 1), (other, 2)] {
+        place.ip(&format!("addr add 192.168.53.{own}/24 dev narrow"));
+        address(place, "narrow", &format!("fd53::{own}/64"));
+        place.ip("link set narrow up");
+        place.set("net.ipv4.ip_forward", "1");
+        place.set("net.ipv6.conf.all.forwarding", "1");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use serde_json::Value;
@@ -36,7 +37,8 @@ impl Nginx {
              http {{ access_log {root}/access.log combined; sendfile on; keepalive_timeout 0;\n\
              client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;\n\
              uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;\n\
-             server {{ listen 80 backlog=4096; listen [::]:80 backlog=4096; root {root}/www; }} }}\n",
+             server {{ listen 80 backlog=4096; listen [::]:80 backlog=4096; root {root}/www;\n\
+             client_max_body_size 0; dav_methods PUT; }} }}\n",
             root = root.display()
         );
         fs::write(root.join("nginx.conf"), text).expect("a configuration");
@@ -58,7 +60,18 @@ impl Nginx {
         let path = self.root.join("www").join(name);
         let mut random = File::open("/dev/urandom").expect("random bytes").take(mebibytes << 20);
         std::io::copy(&mut random, &mut File::create(&path).expect("a file")).expect("room for a file");
-        let sum = super::run("sha256sum", &[&path.to_string_lossy()]);
+        self.sum(name)
+    }
+
+    /// Has curl send it a file from a place, by an address that it has there, and keeps that under a name.
+    pub fn receive(&self, from: &Namespace, ip: IpAddr, name: &str, file: &Path) {
+        let url = format!("http://{}/{name}", SocketAddr::new(ip, 80));
+        from.run("curl", &["-sS", "--fail", "--max-time", "300", "-T", &file.to_string_lossy(), &url]);
+    }
+
+    /// The SHA-256 of a file there.
+    pub fn sum(&self, name: &str) -> String {
+        let sum = super::run("sha256sum", &[&self.directory().join(name).to_string_lossy()]);
         sum.split_whitespace().next().expect("a sum").to_owned()
     }
 
