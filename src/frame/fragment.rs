@@ -8,6 +8,8 @@ use super::{Frame, Packet, ipv4, ipv6, parse::ETHERNET_LEN};
 
 /// The longest header of a piece: Ethernet with two VLAN tags, and IPv4 with all options that fit.
 const MAX_HEADERS: usize = ETHERNET_LEN + 8 + 60;
+/// Of no meaning yet: it stays as it is, in every piece (RFC 1812 section 5.2.5).
+const RESERVED: u16 = 0x8000;
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
@@ -209,7 +211,8 @@ impl Headers {
             *first = 0x40 | (header_len / 4) as u8;
         }
         write_u16(ip, 2, (header_len + len) as u16);
-        write_u16(ip, 6, offset | if more { MORE_FRAGMENTS } else { 0 });
+        let reserved = read_u16(ip, 6) & RESERVED;
+        write_u16(ip, 6, offset | reserved | if more { MORE_FRAGMENTS } else { 0 });
         write_u16(ip, 10, 0);
         let sum = checksum::of(ip).checksum();
         write_u16(ip, 10, sum);

@@ -132,6 +132,22 @@ fn only_options_that_are_to_be_copied_are() {
 }
 
 #[test]
+fn every_piece_has_the_reserved_bits_of_its_packet() {
+    for (reserved, low_bit_of_tos) in [(0x80, 1), (0, 0)] {
+        let mut whole = plain(Proto::UDP, &[7; 600]).build();
+        whole[15] |= low_bit_of_tos;
+        whole[20] |= reserved;
+        let pieces = pieces(&whole, 900, 1, 300, 900).unwrap();
+        assert_eq!(pieces.len(), 3);
+        for piece in pieces {
+            assert_eq!((piece[20] & 0x80, piece[15] & 1), (reserved, low_bit_of_tos));
+            let words = piece[14..34].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+            assert_eq!(words.sum::<u32>() % 0xffff, 0, "its header's checksum is right");
+        }
+    }
+}
+
+#[test]
 fn what_must_not_be_cut_is_not() {
     let spec = plain(Proto::UDP, &[7; 600]);
     assert_eq!(pieces(&Spec { dont_fragment: true, ..spec.clone() }.build(), 900, 1, 500, 900), None);
