@@ -14,6 +14,10 @@ pub(super) fn parse_v4(quoted: &[u8], at: u16) -> Result<Embedded, Malformed> {
         return Err(Malformed::EmbeddedHeader);
     }
     let l4 = quoted.get(header_len..).ok_or(Malformed::EmbeddedTruncated)?;
+    // An option may be what the error is about.
+    if ipv4::has_source_route(quoted.get(ipv4::HEADER_LEN..header_len).unwrap_or_default()) == Ok(true) {
+        return Err(Malformed::EmbeddedHeader);
+    }
     let proto = Proto(header[9]);
     let transport = transport(l4, proto, proto == Proto::ICMP, (8, 0))?;
     let address = |a, b, c, d| Ip::from_v4_octets([header[a], header[b], header[c], header[d]]);
@@ -33,7 +37,7 @@ pub(super) fn parse_v6(quoted: &[u8], at: u16) -> Result<Embedded, Malformed> {
     }
     let total_len = ipv6::HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
     let chain = ipv6::walk(quoted, total_len).map_err(|_| Malformed::EmbeddedHeader)?;
-    if chain.fragment == Fragment::Later {
+    if chain.fragment == Fragment::Later || chain.source_route {
         return Err(Malformed::EmbeddedHeader);
     }
     let l4 = quoted.get(chain.l4_at..).ok_or(Malformed::EmbeddedTruncated)?;
@@ -84,4 +88,26 @@ fn transport(l4: &[u8], proto: Proto, is_icmp: bool, echo: (u8, u8)) -> Result<T
     } else {
         Transport { l4: EmbeddedL4::Udp, src, dst, has_checksum: [b6, b7] != [0, 0] }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An IPv6 header, fd00::1 to fd00::2, then a routing header with so many segments left and the ports of UDP.
+    fn routed(segments_left: u8) -> Vec<u8> {
+        let mut quoted = vec![0x60, 0, 0, 0, 0, 16, 43, 64];
+        for last in [1, 2] {
+            quoted.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+        }
+        quoted.extend([17, 0, 4, segments_left, 0, 0, 0, 0]);
+        quoted.extend([0, 53, 0, 54, 0, 8, 0x12, 0x34]);
+        quoted
+    }
+
+    #[test]
+    fn nothing_that_was_forwarded_had_a_way_to_go() {
+        assert_eq!(parse_v6(&routed(1), 62).unwrap_err(), Malformed::EmbeddedHeader);
+        assert_eq!(parse_v6(&routed(0), 62).unwrap().dst.port, 54);
+    }
 }

@@ -125,7 +125,8 @@ fn check_long_header(l3: &[u8], version_ihl: u8) -> Result<(usize, bool), Malfor
 }
 
 /// Walks the options: true if one is a loose or strict source route.
-fn has_source_route(mut options: &[u8]) -> Result<bool, Malformed> {
+#[cold]
+pub(super) fn has_source_route(mut options: &[u8]) -> Result<bool, Malformed> {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const LOOSE_SOURCE_ROUTE: u8 = 131;

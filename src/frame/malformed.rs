@@ -56,7 +56,7 @@ malformed! {
     /// An ICMP error embeds less than an IP header and 8 bytes (RFC 792).
     EmbeddedTruncated => "malformed_embedded_truncated",
     /// An ICMP error embeds what no error may be about: not an IP header, a later fragment, an ICMP message that is no
-    /// query (RFC 1122 section 3.2.2).
+    /// query (RFC 1122 section 3.2.2); or a source route, which nothing that was forwarded had (RFC 5508 section 7.3).
     EmbeddedHeader => "malformed_embedded_header",
     /// An ARP packet that is not Ethernet and IPv4 (RFC 826).
     Arp => "malformed_arp",
