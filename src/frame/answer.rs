@@ -13,7 +13,7 @@ pub(super) const TTL: u8 = 64;
 pub fn may_answer_with_error(packet: &Packet) -> bool {
     let is_error = match packet.l4 {
         L4::IcmpError { .. } | L4::Later => true,
-        L4::Icmp { kind, .. } if packet.is_v4() => matches!(kind, 4 | 5),
+        L4::Icmp { kind, .. } if packet.is_v4() => matches!(kind, 3 | 4 | 5 | 11 | 12),
         // Redirects too (RFC 4443 section 2.4 (e.2)).
         L4::Icmp { kind, .. } => kind < 128 || kind == 137,
         _ => false,

@@ -24,6 +24,11 @@ pub enum IcmpError {
     FragmentationNeeded {
         mtu: u16,
     },
+    /// A header makes no sense: the octet of the packet that is wrong (RFC 792; RFC 4443 section 3.4, of whose codes 0 is
+    /// for any).
+    ParameterProblem {
+        at: u16,
+    },
 }
 
 impl IcmpError {
@@ -37,12 +42,14 @@ impl IcmpError {
             (IcmpError::FragmentationNeeded { mtu }, true) => (3, 4, u32::from(mtu)),
             (IcmpError::AdminProhibited, true) => (3, 13, 0),
             (IcmpError::TimeExceeded, true) => (11, 0, 0),
+            (IcmpError::ParameterProblem { at }, true) => (12, 0, u32::from(at) << 24),
             (IcmpError::NetUnreachable, false) => (1, 0, 0),
             (IcmpError::AdminProhibited, false) => (1, 1, 0),
             (IcmpError::HostUnreachable, false) => (1, 3, 0),
             (IcmpError::ProtocolUnreachable | IcmpError::PortUnreachable, false) => (1, 4, 0),
             (IcmpError::FragmentationNeeded { mtu }, false) => (2, 0, u32::from(mtu)),
             (IcmpError::TimeExceeded, false) => (3, 0, 0),
+            (IcmpError::ParameterProblem { at }, false) => (4, 0, u32::from(at)),
         }
     }
 }

@@ -139,6 +139,26 @@ fn walk_extensions(packet: &[u8], total_len: usize, mut chain: Chain) -> Result<
     if is_extension(chain.proto.0) { Err(Malformed::BadExtensionHeader) } else { Ok(chain) }
 }
 
+/// Which octet of `packet`, counted from the IPv6 header, keeps its extension headers from making sense: the length of one
+/// that reaches beyond the packet's end, or what says that options for every hop follow, which stand first or nowhere.
+#[cold]
+pub(super) fn misfit(packet: &[u8]) -> Option<usize> {
+    let (mut kind_at, mut at) = (6, HEADER_LEN);
+    for _ in 0..MAX_EXTENSIONS {
+        let kind = *packet.get(kind_at)?;
+        if kind == HOP_BY_HOP && at > HEADER_LEN {
+            return Some(kind_at);
+        }
+        let [_, len, ..] = *packet.get(at..)?.first_chunk::<8>().filter(|_| is_extension(kind))?;
+        let end = at + if kind == FRAGMENT { 8 } else { (usize::from(len) + 1) * 8 };
+        if end > packet.len() {
+            return Some(at + 1);
+        }
+        (kind_at, at) = (at, end);
+    }
+    None
+}
+
 /// Where the fragment header of `packet` is, counted from the IPv6 header.
 #[cold]
 pub(super) fn fragment_header_at(packet: &[u8]) -> Option<usize> {

@@ -19,6 +19,7 @@ mod mss;
 mod ndp;
 mod packet;
 mod parse;
+mod problem;
 mod rewrite;
 mod rewrite_error;
 mod sctp;
@@ -40,6 +41,7 @@ pub use ndp::{
 };
 pub use packet::{Embedded, EmbeddedL4, Fragment, L4, Packet, TcpFlags};
 pub use parse::{ETHERNET_LEN, Parsed, parse, parse_into};
+pub use problem::header_problem;
 pub use rewrite::{ChecksumWork, Rewrite, rewrite, set_macs};
 pub use rewrite_error::rewrite_error;
 pub use tcp_reset::tcp_reset;

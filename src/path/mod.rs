@@ -37,6 +37,7 @@ mod ndp;
 mod observe;
 mod port;
 mod probe;
+mod problem;
 mod recent;
 mod replica;
 mod reply;

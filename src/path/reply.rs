@@ -97,6 +97,7 @@ fn tell<O: Observer>(
         | IcmpError::PortUnreachable => Answer::Unreachable,
         IcmpError::AdminProhibited => Answer::Prohibited,
         IcmpError::FragmentationNeeded { .. } => Answer::FragmentationNeeded,
+        IcmpError::ParameterProblem { .. } => Answer::ParameterProblem,
     };
     if let Some((public, way)) = as_called(walk, frame, packet) {
         let is_built = frame::icmp_error(frame, packet, public, error);

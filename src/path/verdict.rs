@@ -83,6 +83,8 @@ named_enum! {
         Prohibited => "prohibited",
         /// ICMP fragmentation needed, with the MTU of the way (RFC 1191).
         FragmentationNeeded => "fragmentation_needed",
+        /// ICMP parameter problem: a header makes no sense (RFC 1812 section 4.3.3.5).
+        ParameterProblem => "parameter_problem",
     }
 }
 

@@ -7,7 +7,7 @@ use super::port::{Port, Role, Surroundings};
 use super::recent::Recent;
 use super::verdict::{Answer, Reason, Verdict};
 use super::worker_state::WorkerState;
-use super::{arp, client_error, egress, fragments, gateway, ingress, ndp, reply, tags};
+use super::{arp, client_error, egress, fragments, gateway, ingress, ndp, problem, reply, tags};
 use crate::flow::State;
 use crate::frame::{self, ChecksumWork, Fragment, Frame, L4, Packet, Parsed, Rewrite, TcpFlags};
 use crate::naming::View;
@@ -77,7 +77,7 @@ pub(super) fn walk_parsed<O: Observer>(
 ) {
     match (walk.cx.around.port(walk.port), parsed) {
         (None, _) => *verdict = Verdict::Drop(Reason::NoPort),
-        (Some(_), Err(why)) => *verdict = Verdict::Drop((*why).into()),
+        (Some(own), Err(why)) => *verdict = problem::end(walk, own, frame, *why),
         (Some(own), Ok(Parsed::Ip(packet))) => ip(walk, own, frame, packet, verdict),
         (Some(own), Ok(Parsed::Arp(arp))) => *verdict = arp::answer(walk, own, frame, arp),
         (Some(_), Ok(Parsed::Other { .. })) => *verdict = Verdict::Drop(Reason::NotIp),

@@ -37,6 +37,7 @@ fn any_icmp_error() -> impl Strategy<Value = IcmpError> {
         Just(IcmpError::PortUnreachable),
         Just(IcmpError::AdminProhibited),
         any::<u16>().prop_map(|mtu| IcmpError::FragmentationNeeded { mtu }),
+        (0_u16..256).prop_map(|at| IcmpError::ParameterProblem { at }),
     ]
 }
 
@@ -49,6 +50,7 @@ fn on_the_wire(error: IcmpError, v4: bool) -> (u8, u8, u32) {
         IcmpError::ProtocolUnreachable => ((3, 2, 0), (1, 4, 0)),
         IcmpError::PortUnreachable => ((3, 3, 0), (1, 4, 0)),
         IcmpError::AdminProhibited => ((3, 13, 0), (1, 1, 0)),
+        IcmpError::ParameterProblem { at } => ((12, 0, u32::from(at) << 24), (4, 0, at.into())),
         IcmpError::FragmentationNeeded { mtu } => ((3, 4, mtu.into()), (2, 0, mtu.into())),
     };
     if v4 { v4_form } else { v6_form }

@@ -3,8 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sixway::frame::{
-    Frame, IcmpError, Parsed, Rewrite, arp_reply, checksum, echo_reply, icmp_error, may_answer_with_error, parse,
-    rewrite, rewrite_error, set_macs, tcp_reset,
+    Frame, IcmpError, Parsed, Rewrite, arp_reply, checksum, echo_reply, header_problem, icmp_error,
+    may_answer_with_error, parse, rewrite, rewrite_error, set_macs, tcp_reset,
 };
 use sixway::units::{Ip, Mac};
 
@@ -47,7 +47,12 @@ fn do_everything(bytes: &[u8], first: usize, other: &[u8], with: &Rewrite, from:
             Ok(Parsed::Arp(arp)) => on_a_copy(&mut |frame| {
                 arp_reply(frame, &arp, Mac::ZERO);
             }),
-            Ok(Parsed::Other { .. }) | Err(_) => {}
+            Err(why) => on_a_copy(&mut |frame| {
+                if let Some((packet, error)) = header_problem(frame, why) {
+                    icmp_error(frame, &packet, from, error);
+                }
+            }),
+            Ok(Parsed::Other { .. }) => {}
         }
     }
 }

@@ -315,6 +315,11 @@ pub fn too_big(src: &str, dst: &str, mtu: u16, quoted: &Packet) -> Packet {
     packet
 }
 
+/// The same, about an octet of a header that makes no sense, and what it quotes.
+pub fn parameter_problem(src: &str, dst: &str, at: u8, quoted: &[u8]) -> Packet {
+    Packet::new(src, dst, Transport::Icmp { kind: 12, code: 0, rest: [at, 0, 0, 0] }).payload(quoted).tos(0xc0)
+}
+
 /// An ARP packet: 1 asks, 2 tells.
 pub fn arp(operation: u16, eth_dst: &str, sender: (&str, &str), target: (&str, &str)) -> Vec<u8> {
     let ip = |text: &str| endpoint(text).0;
