@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sixway::control::assemble::{Assembly, state_in_memory};
-use sixway::flow::{AFFINITY_ENTRIES, Purpose, Signal, State};
+use sixway::flow::{AFFINITY_ENTRIES, Purpose, Signal, State, Timers};
 use sixway::naming::{
     BindingSpec, Located, Names, NamesWriter, Network, Networks, Ports, Protocol, Published, ReplicaId,
 };
@@ -183,7 +183,7 @@ impl World {
             probed: Arc::default(),
         };
         hold_containers(&names);
-        let assembly = Assembly { around, names, writer };
+        let assembly = Assembly { around, names, writer, timers: Timers::DEFAULT };
         let state = state_in_memory(&assembly, NOW).expect("memory for the state");
         World { bindings: size, servers, containers, assembly, state, hops: Fib::new([], None).next_hops() }
     }

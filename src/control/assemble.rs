@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::config::{self, Config, Mistake, Position};
 use super::journal::{FileMark, Start};
-use crate::flow::{Geometry, Holding, State};
+use crate::flow::{Geometry, Holding, State, Timers};
 use crate::naming::{
     self, BindingKey, BindingSpec, Health, HealthReport, Located, Names, NamesWriter, Prepared, ReplicaId, View,
 };
@@ -32,6 +32,7 @@ pub struct Assembly {
     pub around: Surroundings,
     pub names: Arc<Names>,
     pub writer: NamesWriter,
+    pub timers: Timers,
 }
 
 impl Assembly {
@@ -74,7 +75,7 @@ impl Assembly {
             uplinks,
             probed: Arc::new(probed(config, &names)),
         };
-        Ok(Assembly { around, names, writer })
+        Ok(Assembly { around, names, writer, timers: config.timers })
     }
 }
 
@@ -313,7 +314,7 @@ pub fn forget_lost_replicas(state: &State, names: &View<'_>, now: Tick) {
 /// No memory for it.
 pub fn state_in_memory(assembly: &Assembly, now: Tick) -> io::Result<State> {
     let geometry = Geometry { servers: assembly.around.servers.clone(), ports: assembly.around.owned };
-    let state = State::memory(&geometry)?;
+    let state = State::memory(&geometry)?.with_timers(assembly.timers);
     state.set_quarantine(0);
     let guard = table::pin();
     state.settle(&holdings(&assembly.names.view(&guard)), now);

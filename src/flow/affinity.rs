@@ -19,6 +19,7 @@ use super::kept::{By, KeptWord};
 use super::phase::Phase;
 use super::signal::Signal;
 use super::state::State;
+use super::timers::Timers;
 use crate::naming::ReplicaId;
 use crate::table;
 use crate::units::{Endpoint, Tick};
@@ -69,6 +70,7 @@ pub struct Affinity<'s> {
     /// Keys and words of entries, by turns.
     cells: &'s [AtomicU64],
     secret: u64,
+    timers: &'s Timers,
 }
 
 impl State {
@@ -76,7 +78,7 @@ impl State {
     #[inline]
     #[must_use]
     pub fn affinity(&self) -> Affinity<'_> {
-        Affinity { cells: self.affinity_cells(), secret: self.secret }
+        Affinity { cells: self.affinity_cells(), secret: self.secret, timers: &self.timers }
     }
 }
 
@@ -105,7 +107,7 @@ impl<'s> Affinity<'s> {
         let (at, word) = self.entry_of(flow)?;
         let phase = word.phase();
         let goes_on = signal != Signal::Syn || matches!(phase, Phase::Opening | Phase::Established);
-        let is_good = goes_on && !word.is_tentative() && word.is_live(now);
+        let is_good = goes_on && !word.is_tentative() && word.is_live(self.timers, now);
         is_good.then(|| Kept { replica: word.replica(), is_opening: phase == Phase::Opening, at, word })
     }
 
@@ -178,7 +180,7 @@ impl<'s> Affinity<'s> {
     /// The replicas of all flows that are kept at `now`, one item a flow. For status.
     pub fn flows(self, now: Tick) -> impl Iterator<Item = ReplicaId> + use<'s> {
         let words = (0..ENTRIES).map(move |at| KeptWord(self.word(at).load(SeqCst)));
-        words.filter(move |word| !word.is_tentative() && word.is_live(now)).map(KeptWord::replica)
+        words.filter(move |word| !word.is_tentative() && word.is_live(self.timers, now)).map(KeptWord::replica)
     }
 
     /// Frees what has expired.
@@ -186,7 +188,7 @@ impl<'s> Affinity<'s> {
         for at in 0..ENTRIES {
             let cell = self.word(at);
             let word = KeptWord(cell.load(SeqCst));
-            if word.is_entry() && !word.is_live(now) {
+            if word.is_entry() && !word.is_live(self.timers, now) {
                 let _ = cell.compare_exchange(word.0, word.emptied().0, SeqCst, SeqCst);
             }
         }
@@ -212,7 +214,7 @@ impl<'s> Affinity<'s> {
     ) -> bool {
         for _ in 0..ATTEMPTS {
             let Some(Place { at, word, is_own }) = self.place(flow, now) else { return false };
-            if !is_own || !word.is_live(now) {
+            if !is_own || !word.is_live(self.timers, now) {
                 if signal == Signal::Rst {
                     return false;
                 }
@@ -260,7 +262,7 @@ impl<'s> Affinity<'s> {
                 if !word.is_entry() {
                     break;
                 }
-                let yields = !word.is_live(now) || (word.is_tentative() && at < other);
+                let yields = !word.is_live(self.timers, now) || (word.is_tentative() && at < other);
                 if !yields {
                     swap(self.word(at), tentative, tentative.emptied());
                     return false;
@@ -298,7 +300,7 @@ impl<'s> Affinity<'s> {
         for (nth, at) in places(flow).enumerate() {
             let word = KeptWord(self.word(at).load(SeqCst));
             let bucket = nth / BUCKET;
-            if word.phase() == Phase::Claimed || word.is_live(now) {
+            if word.phase() == Phase::Claimed || word.is_live(self.timers, now) {
                 taken[bucket] += 1;
                 let is_older = closed.is_none_or(|(_, oldest)| word.age(now) > oldest.age(now));
                 if word.phase().is_closed() && !word.is_tentative() && is_older {

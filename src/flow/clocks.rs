@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::layout::{Slot, Transport};
 use super::signal::Signal;
 use super::state::State;
-use super::timers;
+use super::timers::Timers;
 use crate::units::Tick;
 
 /// Where a packet comes from or goes to, as far as filtering is concerned. Traffic inside a network has no side.
@@ -32,7 +32,7 @@ impl State {
         let mut word = cell.load(Relaxed);
         loop {
             let clock = Clock::of(word, side);
-            let next = clock.touched(slot.transport, signal, now).put(word, side);
+            let next = clock.touched(&self.timers, slot.transport, signal, now).put(word, side);
             if next == word {
                 break;
             }
@@ -54,8 +54,8 @@ impl State {
     pub fn admits(&self, slot: Slot, side: Side, arriving: Signal, now: Tick) -> bool {
         let clock = Clock::of(self.clocks()[slot.index as usize].load(Relaxed), side);
         match arriving {
-            Signal::Syn => clock.latest_is_syn() && clock.within(timers::TCP_TRANSITORY, now),
-            _ => clock.is_warm(slot.transport, now),
+            Signal::Syn => clock.latest_is_syn() && clock.within(self.timers.opening, now),
+            _ => clock.is_warm(&self.timers, slot.transport, now),
         }
     }
 }
@@ -95,21 +95,21 @@ impl Clock {
         self.0 & SENT != 0 && (age <= seconds || age > SECONDS - SKEW)
     }
 
-    fn is_warm(self, transport: Transport, now: Tick) -> bool {
+    fn is_warm(self, timers: &Timers, transport: Transport, now: Tick) -> bool {
         let timer = match transport {
-            Transport::Tcp if self.0 & ESTABLISHED != 0 => timers::TCP_ESTABLISHED,
-            Transport::Tcp => timers::TCP_TRANSITORY,
-            Transport::Udp | Transport::Portless => timers::UDP,
-            Transport::Echo => timers::ECHO,
+            Transport::Tcp if self.0 & ESTABLISHED != 0 => timers.established,
+            Transport::Tcp => timers.opening,
+            Transport::Udp | Transport::Portless => timers.udp,
+            Transport::Echo => timers.echo,
         };
         self.within(timer, now)
     }
 
     /// A port with a connection stays established when it opens another; one that has gone cold starts anew. Anything
     /// but a SYN shows that the handshake is done: a host acknowledges nothing before it has heard the other side.
-    fn touched(self, transport: Transport, signal: Signal, now: Tick) -> Clock {
+    fn touched(self, timers: &Timers, transport: Transport, signal: Signal, now: Tick) -> Clock {
         let mut facts = SENT;
-        if self.is_warm(transport, now) {
+        if self.is_warm(timers, transport, now) {
             facts |= self.0 & ESTABLISHED;
         }
         match signal {

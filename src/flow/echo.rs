@@ -11,7 +11,6 @@ use super::entry::Entry;
 use super::layout::{Slot, Transport};
 use super::signal::Signal;
 use super::state::State;
-use super::timers;
 use crate::table::mapped::Words;
 use crate::units::{Proto, Tick};
 
@@ -42,7 +41,8 @@ impl State {
     /// True if replies with this identifier are ours: it is translated, or has lately been sent with.
     #[must_use]
     pub fn expects_echo(&self, slot: Slot, now: Tick) -> bool {
-        let translated = || Entry(self.entries()[slot.index as usize].load(Relaxed)).is_live(Transport::Echo, now);
+        let translated =
+            || Entry(self.entries()[slot.index as usize].load(Relaxed)).is_live(&self.timers, Transport::Echo, now);
         let warm = |side| self.admits(slot, side, Signal::Datagram, now);
         translated() || warm(Side::Outside) || warm(Side::Peers)
     }
@@ -53,7 +53,7 @@ impl State {
         let Some(claims) = self.echo_claims.get() else { return };
         let id = self.layout.wire_name(slot.index).port;
         for claim in claims.iter().filter_map(|claims| claims.get(2 * usize::from(id))) {
-            claim.store(now.seconds().saturating_add(timers::ECHO + 1), Relaxed);
+            claim.store(now.seconds().saturating_add(self.timers.echo + 1), Relaxed);
         }
     }
 }

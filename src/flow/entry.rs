@@ -5,6 +5,7 @@
 use super::layout::Transport;
 use super::phase::Phase;
 use super::signal::Signal;
+use super::timers::Timers;
 use crate::units::Tick;
 
 /// The word of an entry:
@@ -88,8 +89,8 @@ impl Entry {
     }
 
     /// True until the timer of its phase has run out.
-    pub fn is_live(self, transport: Transport, now: Tick) -> bool {
-        self.phase().timer(transport).is_some_and(|timer| self.age(now) <= timer)
+    pub fn is_live(self, timers: &Timers, transport: Transport, now: Tick) -> bool {
+        self.phase().timer(timers, transport).is_some_and(|timer| self.age(now) <= timer)
     }
 
     /// A new, confirmed entry in the place of this one.
@@ -189,9 +190,15 @@ mod tests {
 
     #[test]
     fn a_handshake_lengthens_the_timer() {
-        assert!(open().is_live(Transport::Tcp, second(240)) && !open().is_live(Transport::Tcp, second(241)));
+        assert!(
+            open().is_live(&Timers::DEFAULT, Transport::Tcp, second(240))
+                && !open().is_live(&Timers::DEFAULT, Transport::Tcp, second(241))
+        );
         let entry = established();
-        assert!(entry.is_live(Transport::Tcp, second(7440)) && !entry.is_live(Transport::Tcp, second(7441)));
+        assert!(
+            entry.is_live(&Timers::DEFAULT, Transport::Tcp, second(7440))
+                && !entry.is_live(&Timers::DEFAULT, Transport::Tcp, second(7441))
+        );
     }
 
     #[test]
@@ -212,7 +219,7 @@ mod tests {
     #[test]
     fn a_forged_reset_is_outlived() {
         let entry = established().received(Signal::Rst, HERE, second(5));
-        assert!(entry.is_closed() && entry.is_live(Transport::Tcp, second(245)));
+        assert!(entry.is_closed() && entry.is_live(&Timers::DEFAULT, Transport::Tcp, second(245)));
         assert_eq!(entry.sent(Signal::Segment, HERE, second(6)).phase(), Phase::Established);
         assert_eq!(established().received(Signal::Rst, ELSEWHERE, second(5)), established(), "not its remote");
     }
@@ -250,6 +257,6 @@ mod tests {
         assert_eq!(entry.received(Signal::Segment, HERE, second(100)), entry);
         let entry = EMPTY.replaced(5, HERE, Signal::Datagram, second(0));
         assert_eq!(entry.received(Signal::Datagram, HERE, second(100)), entry);
-        assert!(entry.sent(Signal::Datagram, HERE, second(100)).is_live(Transport::Udp, second(400)));
+        assert!(entry.sent(Signal::Datagram, HERE, second(100)).is_live(&Timers::DEFAULT, Transport::Udp, second(400)));
     }
 }

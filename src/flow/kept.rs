@@ -3,6 +3,7 @@
 use super::layout::Transport;
 use super::phase::Phase;
 use super::signal::Signal;
+use super::timers::Timers;
 use crate::naming::ReplicaId;
 use crate::units::Tick;
 
@@ -61,8 +62,8 @@ impl KeptWord {
     }
 
     /// True until the timer of its phase has run out. The transports without connections have one timer here.
-    pub fn is_live(self, now: Tick) -> bool {
-        self.phase().timer(Transport::Udp).is_some_and(|timer| self.age(now) <= timer)
+    pub fn is_live(self, timers: &Timers, now: Tick) -> bool {
+        self.phase().timer(timers, Transport::Udp).is_some_and(|timer| self.age(now) <= timer)
     }
 
     /// The place of this entry without it.
@@ -144,14 +145,25 @@ mod tests {
             (begun(Signal::Datagram), 300),
             (begun(Signal::Segment).after(By::Replica, Signal::Rst, second(0)), 240),
         ] {
-            assert!(word.is_live(second(timer)) && !word.is_live(second(timer + 1)), "{timer}");
+            assert!(
+                word.is_live(&Timers::DEFAULT, second(timer)) && !word.is_live(&Timers::DEFAULT, second(timer + 1)),
+                "{timer}"
+            );
+        }
+    }
+
+    #[test]
+    fn timers_may_be_others() {
+        let others = Timers { udp: 120, established: 9000, ..Timers::DEFAULT };
+        for (word, timer) in [(begun(Signal::Datagram), 120), (begun(Signal::Segment), 9000)] {
+            assert!(word.is_live(&others, second(timer)) && !word.is_live(&others, second(timer + 1)), "{timer}");
         }
     }
 
     #[test]
     fn what_the_replica_sends_keeps_the_flow_too() {
         let word = begun(Signal::Datagram).after(By::Replica, Signal::Datagram, second(200));
-        assert!(word.is_live(second(500)));
+        assert!(word.is_live(&Timers::DEFAULT, second(500)));
         let closed = begun(Signal::Segment).after(By::Replica, Signal::Rst, second(0));
         assert_eq!(closed.after(By::Replica, Signal::Segment, second(100)), closed, "but not one that it has closed");
     }

@@ -37,7 +37,7 @@ impl State {
                     (entry, slot as u32, Some(remote))
                 }
             };
-            if slot >= slots || entry.is_tentative() || !entry.is_live(self.layout.transport(slot), now) {
+            if slot >= slots || entry.is_tentative() || !entry.is_live(&self.timers, self.layout.transport(slot), now) {
                 continue;
             }
             let wire = self.layout.wire_name(slot);

@@ -38,4 +38,5 @@ pub use owners::{Holding, Resting};
 pub use pool::Pool;
 pub use signal::Signal;
 pub use state::{Fresh, State};
+pub use timers::Timers;
 pub use translate::Refused;

@@ -85,17 +85,17 @@ impl Overlaps {
     }
 }
 
-/// True if a record for the search's remote may be laid over the port with that entry: its holder does not use the
-/// port with that remote, and cannot begin to without finding the record.
-fn may_share(holder: Entry, search: &Search, now: Tick) -> bool {
-    if holder.is_tentative() {
-        return false;
-    }
-    let elsewhere = !holder.has_several() && holder.print() != search.print && holder.inside() != search.inside;
-    elsewhere || !holder.is_live(search.transport, now)
-}
-
 impl State {
+    /// True if a record for the search's remote may be laid over the port with that entry: its holder does not use the
+    /// port with that remote, and cannot begin to without finding the record.
+    fn may_share(&self, holder: Entry, search: &Search, now: Tick) -> bool {
+        if holder.is_tentative() {
+            return false;
+        }
+        let elsewhere = !holder.has_several() && holder.print() != search.print && holder.inside() != search.inside;
+        elsewhere || !holder.is_live(&self.timers, search.transport, now)
+    }
+
     /// What is to be done about a packet that no entry without remote can carry.
     pub(super) fn plan_overlap(
         &self,
@@ -116,7 +116,7 @@ impl State {
             return Plan::Refuse(Refused::Stray);
         }
         let sharable = |&offset: &u32| {
-            may_share(Entry(self.entries()[search.index(offset)].load(SeqCst)), search, now) && !is_kept(offset)
+            self.may_share(Entry(self.entries()[search.index(offset)].load(SeqCst)), search, now) && !is_kept(offset)
         };
         let class = records.class;
         let preferred = class.place(search.home());
@@ -134,7 +134,8 @@ impl State {
         }
         let begun = (0..class.count).map(|place| class.offset(place)).find_map(|offset| {
             let entry = Entry(self.entries()[search.index(offset)].load(SeqCst));
-            (entry.is_tentative() && entry.is_live(search.transport, now)).then_some(Plan::Finish { offset, entry })
+            (entry.is_tentative() && entry.is_live(&self.timers, search.transport, now))
+                .then_some(Plan::Finish { offset, entry })
         });
         if let Some(begun) = begun {
             return begun;
@@ -179,7 +180,7 @@ impl State {
         let mut records = Overlaps { own: None, taken: 0, class, vacant: None, closed: None, begun: None };
         for cell in self.run(search, class) {
             let (entry, remote, slot) = self.record(cell);
-            if !entry.is_live(search.transport, now) {
+            if !entry.is_live(&self.timers, search.transport, now) {
                 if entry.phase() != Phase::Claimed {
                     records.vacant = records.vacant.or(Some((cell, entry)));
                 }
@@ -223,7 +224,7 @@ impl State {
         let records = self.run(&search, class).map(|cell| (cell, self.record(cell)));
         records.take_while(|(_, (entry, ..))| *entry != NEVER_USED).filter_map(move |(cell, (entry, remote, slot))| {
             let is_there = offset_of(&search, class, remote, slot) == Some(offset);
-            (is_there && entry.is_live(search.transport, now)).then_some(Overlap { cell, entry, offset })
+            (is_there && entry.is_live(&self.timers, search.transport, now)).then_some(Overlap { cell, entry, offset })
         })
     }
 
@@ -249,7 +250,7 @@ impl State {
         // One that has expired serves nobody, though it could be used again now that `record` has made room.
         let serves = |(offset, entry): (u32, Entry)| {
             let is_free = || !entry.is_layered() || !self.is_laid_over(search, offset, now);
-            entry.is_tentative() || (entry.is_live(search.transport, now) && is_free())
+            entry.is_tentative() || (entry.is_live(&self.timers, search.transport, now) && is_free())
         };
         if self.find(search).is_some_and(serves)
             || !self.outranks(search, record, now)
@@ -280,7 +281,7 @@ impl State {
                 if !entry.is_entry() || (entry.inside() != search.inside && offset != record.offset) {
                     break;
                 }
-                let yields = !entry.is_live(search.transport, now) || (entry.is_tentative() && is_behind);
+                let yields = !entry.is_live(&self.timers, search.transport, now) || (entry.is_tentative() && is_behind);
                 if !yields {
                     return false;
                 }
@@ -297,7 +298,7 @@ impl State {
         let cell = &self.entries()[search.index(offset)];
         loop {
             let holder = Entry(cell.load(SeqCst));
-            if !may_share(holder, search, now) {
+            if !self.may_share(holder, search, now) {
                 return false;
             }
             if swap(cell, holder, holder.relayered()) {

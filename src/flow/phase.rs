@@ -3,7 +3,7 @@
 
 use super::layout::Transport;
 use super::signal::Signal;
-use super::timers;
+use super::timers::Timers;
 
 /// What an entry has seen. `Several*` are translation entries that two remotes have used: they end by timer only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,15 +77,15 @@ impl Phase {
     }
 
     /// Seconds that an entry stays without being used; `None`: there is no entry.
-    pub fn timer(self, transport: Transport) -> Option<u32> {
+    pub fn timer(self, timers: &Timers, transport: Transport) -> Option<u32> {
+        use Phase::*;
         Some(match self {
-            Phase::Free | Phase::Claimed => return None,
-            Phase::Established | Phase::FinOut | Phase::FinIn | Phase::SeveralEstablished => timers::TCP_ESTABLISHED,
-            Phase::Datagram | Phase::SeveralDatagram => match transport {
-                Transport::Echo => timers::ECHO,
-                _ => timers::UDP,
-            },
-            _ => timers::TCP_TRANSITORY,
+            Free | Claimed => return None,
+            Opening | SeveralOpening => timers.opening,
+            Established | FinOut | FinIn | SeveralEstablished => timers.established,
+            FinOutIn | FinInOut | Closed | ResetOpening | ResetEstablished => timers.closing,
+            Datagram | SeveralDatagram if transport == Transport::Echo => timers.echo,
+            Datagram | SeveralDatagram => timers.udp,
         })
     }
 

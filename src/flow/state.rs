@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use super::entry::Entry;
 use super::layout::{Geometry, Layout, Slot};
 use super::phase::Phase;
-use super::{fragments, header, timers};
+use super::timers::{self, Timers};
+use super::{fragments, header};
 use crate::table::mapped::{Opened, Words};
 use crate::units::{Ip, Proto, Tick};
 
@@ -22,6 +23,7 @@ pub struct State {
     /// What the keys of flows are hashed with.
     pub(super) secret: u64,
     pub(super) quarantine: AtomicU32,
+    pub(super) timers: Timers,
     pub(super) echo_claims: OnceLock<Vec<Words<AtomicU32>>>,
     pub(super) fragments: fragments::Cells,
 }
@@ -87,10 +89,17 @@ impl State {
         State::over(Words::memory(layout.words())?, layout)
     }
 
+    /// The same with timers of its own. What it holds is judged by them, whoever has written it.
+    #[must_use]
+    pub fn with_timers(self, timers: Timers) -> State {
+        State { timers, ..self }
+    }
+
     fn over(words: Words, layout: Layout) -> io::Result<State> {
         let quarantine = AtomicU32::new(timers::QUARANTINE);
         let fragments = fragments::Cells::new()?;
-        Ok(State { words, layout, secret: 0, quarantine, echo_claims: OnceLock::new(), fragments })
+        let timers = Timers::DEFAULT;
+        Ok(State { words, layout, secret: 0, quarantine, timers, echo_claims: OnceLock::new(), fragments })
     }
 
     /// The slot of a wire name, for clocks and quarantine; `None` if it is not one of ours. The port of a portless
@@ -113,14 +122,14 @@ impl State {
         self.affinity().sweep(now);
         for (index, cell) in self.entries().iter().enumerate() {
             let entry = Entry(cell.load(SeqCst));
-            if entry.is_entry() && !entry.is_live(self.layout.transport(index as u32), now) {
+            if entry.is_entry() && !entry.is_live(&self.timers, self.layout.transport(index as u32), now) {
                 let _ = cell.compare_exchange(entry.0, entry.emptied().0, SeqCst, SeqCst);
             }
         }
         for (cell, slot) in self.overlap_entries().iter().zip(self.overlap_slots()) {
             let entry = Entry(cell.load(SeqCst));
             let transport = self.layout.transport(slot.load(SeqCst) as u32);
-            if entry.is_entry() && !entry.is_live(transport, now) {
+            if entry.is_entry() && !entry.is_live(&self.timers, transport, now) {
                 let _ = cell.compare_exchange(entry.0, entry.emptied().0, SeqCst, SeqCst);
             }
         }

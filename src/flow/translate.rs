@@ -165,7 +165,7 @@ impl State {
             && !entry.is_tentative()
             && !entry.is_layered()
             && search.transport != Transport::Echo
-            && entry.is_live(search.transport, now)
+            && entry.is_live(&self.timers, search.transport, now)
             && self.is_owner(search);
         (carries && swap(cell, entry, entry.sent(signal, search.print, now))).then_some(pool.first + offset as u16)
     }
@@ -256,7 +256,7 @@ impl State {
             let cell = &self.overlap_entries()[record.cell as usize];
             return is_ours(record.entry).then_some((cell, record.entry, record.entry.print()));
         }
-        let is_usable = !entry.is_tentative() && entry.is_live(search.transport, now) && is_ours(entry);
+        let is_usable = !entry.is_tentative() && entry.is_live(&self.timers, search.transport, now) && is_ours(entry);
         is_usable.then_some((cell, entry, search.print))
     }
 
@@ -287,7 +287,7 @@ impl State {
         if entry.is_tentative() {
             return Plan::Finish { offset, entry };
         }
-        let is_live = entry.is_live(search.transport, now);
+        let is_live = entry.is_live(&self.timers, search.transport, now);
         if entry.is_layered() {
             let is_taken = self.is_laid_over(search, offset, now);
             if is_live && is_taken || self.overlaps(search, now).own.is_some() {
@@ -346,7 +346,7 @@ impl State {
         for step in 0..search.limit() {
             let offset = search.offset(step);
             let entry = Entry(entries[search.index(offset)].load(SeqCst));
-            if !entry.is_live(search.transport, now) {
+            if !entry.is_live(&self.timers, search.transport, now) {
                 if usable(entry, offset) {
                     return Some(Plan::Make { step, old: entry });
                 }
@@ -385,7 +385,8 @@ impl State {
                 if !entry.is_entry() || entry.inside() != search.inside {
                     break;
                 }
-                let yields = !entry.is_live(search.transport, now) || (entry.is_tentative() && offset < other);
+                let yields =
+                    !entry.is_live(&self.timers, search.transport, now) || (entry.is_tentative() && offset < other);
                 if !yields {
                     swap(cell, tentative, tentative.emptied());
                     return;

@@ -136,6 +136,11 @@ pub fn server_a_with(from: &str, to: &str) -> World {
     World::new(&config.replace(from, to), MAPPING)
 }
 
+/// Server A with more in its configuration.
+pub fn server_a_and(more: &str) -> World {
+    World::new(&(config_a() + more), MAPPING)
+}
+
 pub fn server_b() -> World {
     World::new(&config_b(), MAPPING)
 }

@@ -54,7 +54,7 @@ impl World {
         let assembly = Assembly::new(&config, |_| None).unwrap_or_else(|errors| panic!("{errors:#?}"));
         let around = &assembly.around;
         let geometry = Geometry { servers: around.servers.clone(), ports: around.owned };
-        let state = State::memory(&geometry).unwrap();
+        let state = State::memory(&geometry).unwrap().with_timers(assembly.timers);
         let local = WorkerState::new(0, 1, around.ports.len());
         let hops = fixed_hops(&config).next_hops();
         let mut world = World { assembly, state, hops, local, now: Tick(1_000_000) };

@@ -38,6 +38,7 @@ pub(super) fn needs_a_start(config: &Config, running: &Config) -> Vec<&'static s
         ("`router` of [server]", *router != old.router),
         ("`return` of [server]", *gateways != old.gateways),
         ("`quarantine_s` of [server]", *quarantine_s != old.quarantine_s),
+        ("[timers]", config.timers != running.timers),
         ("[engine]", config.engine != running.engine),
         ("[control]", config.control != running.control),
         ("[[port]]", config.ports != running.ports),
@@ -91,8 +92,8 @@ peers = ["blue"]
 
     #[test]
     fn what_waits_for_a_start_is_named() {
-        let other = CONFIG.replace("20480-59903", "20480-50000") + "[engine]\ncores = [1]\n";
-        assert_eq!(needs_a_start(&config(&other), &config(CONFIG)), ["`ports` of [server]", "[engine]"]);
+        let other = CONFIG.replace("20480-59903", "20480-50000") + "[engine]\ncores = [1]\n[timers]\nudp_s = 120\n";
+        assert_eq!(needs_a_start(&config(&other), &config(CONFIG)), ["`ports` of [server]", "[timers]", "[engine]"]);
         let by_gateway = "mapping = \"mapping.sixway\"\nreturn = \"gateway\"\ngateways = [\"192.168.50.6\"]";
         let by_gateway = CONFIG.replace("mapping = \"mapping.sixway\"", by_gateway);
         assert_eq!(needs_a_start(&config(&by_gateway), &config(CONFIG)), ["`return` of [server]"]);

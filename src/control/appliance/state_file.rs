@@ -27,7 +27,7 @@ pub(super) fn open(config: &Config) -> Result<(State, Option<Fresh>, PathBuf), (
     match open() {
         Ok((state, fresh)) => {
             state.set_quarantine(config.server.quarantine_s);
-            Ok((state, fresh, path))
+            Ok((state.with_timers(config.timers), fresh, path))
         }
         Err(err) => Err((path, err)),
     }

@@ -10,6 +10,7 @@ mod network;
 mod port;
 mod reader;
 mod server;
+mod timers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::control::health::Check;
+use crate::flow::Timers;
 use crate::naming::{Network, NetworkError, Networks, PairRule};
 use crate::units::{Ip, Mac, PortId};
 use mistake::Mistakes;
@@ -36,6 +38,8 @@ pub struct Config {
     /// The file it was read from.
     pub file: PathBuf,
     pub server: Server,
+    /// How long connections, answers and entries are waited for.
+    pub timers: Timers,
     pub engine: Engine,
     pub control: Control,
     /// In the order of the file, which gives networks their ids.
@@ -108,6 +112,7 @@ fn read(file: &Path, root: &DeTable<'_>, mistakes: &mut Mistakes<'_>) -> Option<
         sections.mistakes.add(&(0..0), "the [server] section is missing");
     }
     let server = table(&mut sections, "server", "[server]", |section| server::read(section, directory));
+    let timers = table(&mut sections, "timers", "[timers]", timers::read);
     let engine = table(&mut sections, "engine", "[engine]", |section| engine::read_engine(section, directory));
     let control = table(&mut sections, "control", "[control]", |section| engine::read_control(section, directory));
     let networks = tables(&mut sections, "network", "[[network]]", network::read);
@@ -123,6 +128,7 @@ fn read(file: &Path, root: &DeTable<'_>, mistakes: &mut Mistakes<'_>) -> Option<
     Some(Config {
         file: file.to_owned(),
         server: server.flatten()?,
+        timers: timers.unwrap_or_default(),
         engine: engine.unwrap_or_else(|| Some(Engine::default()))?,
         control: control.unwrap_or_else(|| Some(Control::default()))?,
         networks: networks.into_iter().map(network::Draft::finish).collect::<Option<_>>()?,

@@ -312,6 +312,27 @@ fn columns_count_characters() {
 }
 
 #[test]
+fn timers_are_those_of_the_rfcs_or_what_these_allow() {
+    let with = |lines: &str| parse(&DESIGN.replace("[engine]", &format!("[timers]\n{lines}\n[engine]")));
+    let Timers { udp, echo, established, opening, closing } = parse(DESIGN).unwrap().timers;
+    assert_eq!((udp, echo, established, opening, closing), (300, 60, 7440, 240, 240));
+    let longer = "udp_s = 120\necho_s = 61\ntcp_established_s = 432000\ntcp_opening_s = 30\ntcp_closing_s = 241";
+    let Timers { udp, echo, established, opening, closing } = with(longer).unwrap().timers;
+    assert_eq!((udp, echo, established, opening, closing), (120, 61, 432_000, 30, 241));
+    for (line, expected) in [
+        ("udp_s = 119", "`udp_s` must be 120 to 86400, not 119"),
+        ("echo_s = 59", "`echo_s` must be 60 to 86400, not 59"),
+        ("tcp_established_s = 7439", "`tcp_established_s` must be 7440 to 432000, not 7439"),
+        ("tcp_established_s = 432001", "`tcp_established_s` must be 7440 to 432000, not 432001"),
+        ("tcp_opening_s = 29", "`tcp_opening_s` must be 30 to 86400, not 29"),
+        ("tcp_closing_s = 239", "`tcp_closing_s` must be 240 to 86400, not 239"),
+    ] {
+        let column = line.find('=').unwrap() + 3;
+        assert_eq!(with(line).unwrap_err(), [format!("/etc/sixway/host.toml:9:{column}: {expected}")]);
+    }
+}
+
+#[test]
 fn the_journal_has_its_place() {
     let server: Ip = "192.168.50.1".parse().unwrap();
     let of = |line: &str| {
