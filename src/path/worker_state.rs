@@ -11,7 +11,7 @@ use crate::units::{Ip, PortId, Proto, Tick};
 const IDENTS: usize = 4096;
 const IDENTS6: usize = 1024;
 
-/// Answers that one port may cause a second, and at once (RFC 1812 section 4.3.2.8 asks for a limit and a way to tell).
+/// Answers that one port may cause a second, and at once (RFC 1812 section 4.3.2.8 asks for a limit).
 pub const ANSWERS_PER_SECOND: u64 = 1000;
 
 /// One worker's own state.
