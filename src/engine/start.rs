@@ -1,5 +1,6 @@
 //! Bringing workers up and down.
 
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
@@ -166,7 +167,8 @@ impl Engine {
                 tray,
                 mouth: heard.mouth(),
                 resolve: Arc::clone(&config.resolve),
-                local: WorkerState::new(index as u16, count as u16, places),
+                local: WorkerState::new(index as u16, count as u16, places)
+                    .with_secret(RandomState::new().hash_one(index)),
                 cells: Arc::clone(&cells),
                 wake: Arc::clone(&draft.wake),
                 stop: Arc::clone(&stop),

@@ -23,6 +23,8 @@ pub struct WorkerState {
     /// Workers draw from the same 65536 numbers without meeting: each has `span` of them, from `first`.
     first: u16,
     span: u32,
+    /// Nobody outside can tell which peers share a counter, or where it began (RFC 7739 section 5.3).
+    secret: u64,
     budgets: Vec<Budget>,
     unkept: Cell<u64>,
     /// For those who probe.
@@ -47,18 +49,35 @@ impl WorkerState {
             idents6: Box::new([0; IDENTS6]),
             first,
             span,
+            secret: 0,
             budgets: vec![budget; ports],
             unkept: Cell::new(0),
             hints: Hints::default(),
         }
     }
 
+    /// With counters that begin anywhere: those of an engine before this one, which packets on their way may still have, are
+    /// as likely as others to come again, and nobody can guess the next (RFC 7739 section 5.3).
+    #[must_use]
+    pub fn with_secret(mut self, secret: u64) -> WorkerState {
+        let mut at = secret;
+        let mut next = || {
+            at = at.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            scatter(at)
+        };
+        self.idents.iter_mut().for_each(|counter| *counter = (next() % u64::from(self.span)) as u16);
+        self.idents6.iter_mut().for_each(|counter| *counter = (next() % (u64::from(self.span) << 16)) as u32);
+        self.secret = secret;
+        self
+    }
+
     /// The next IPv4 identification between these two (RFC 6864 section 4.3: unique per source, destination and
     /// protocol within the maximum datagram lifetime, for non-atomic datagrams).
     pub fn next_ident(&mut self, src: Ip, dst: Ip, proto: Proto) -> u16 {
-        let counter = &mut self.idents[mix(src, dst, proto) % IDENTS];
-        *counter = counter.wrapping_add(1);
-        self.first.wrapping_add((u32::from(*counter) % self.span) as u16)
+        let at = self.mix(src, dst, proto) % IDENTS;
+        let counter = &mut self.idents[at];
+        *counter = ((u32::from(*counter) + 1) % self.span) as u16;
+        self.first.wrapping_add(*counter)
     }
 
     /// The identification of a packet in fragments between these two: that of IPv4, or one of 32 bits (RFC 8200 section
@@ -67,10 +86,18 @@ impl WorkerState {
         if src.is_v4() {
             return u32::from(self.next_ident(src, dst, proto));
         }
-        let counter = &mut self.idents6[mix(src, dst, Proto(0)) % IDENTS6];
-        *counter = counter.wrapping_add(1);
-        let (first, span) = (u64::from(self.first) << 16, u64::from(self.span) << 16);
-        (first + u64::from(*counter) % span) as u32
+        let at = self.mix(src, dst, Proto(0)) % IDENTS6;
+        let counter = &mut self.idents6[at];
+        *counter = ((u64::from(*counter) + 1) % (u64::from(self.span) << 16)) as u32;
+        (u32::from(self.first) << 16).wrapping_add(*counter)
+    }
+
+    /// The place of a counter, before it is cut to their number.
+    fn mix(&self, src: Ip, dst: Ip, proto: Proto) -> usize {
+        let mix = (src.bits() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ (dst.bits() as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+            ^ u64::from(proto.0).wrapping_mul(0x1656_67b1_9e37_79f9);
+        scatter(mix ^ self.secret) as usize
     }
 
     /// Takes one answer from the port's budget; false if it is used up for now.
@@ -98,12 +125,11 @@ impl WorkerState {
     }
 }
 
-/// The place of a counter, before it is cut to their number.
-fn mix(src: Ip, dst: Ip, proto: Proto) -> usize {
-    let mix = (src.bits() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        ^ (dst.bits() as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
-        ^ u64::from(proto.0).wrapping_mul(0x1656_67b1_9e37_79f9);
-    (mix >> 40) as usize
+/// The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+fn scatter(word: u64) -> u64 {
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 #[cfg(test)]
@@ -150,6 +176,22 @@ mod tests {
         }
         let mut only = WorkerState::new(0, 1, 0);
         assert_ne!(only.next_fragment_ident(a, b, Proto::UDP), only.next_fragment_ident(a, b, Proto::ICMPV6));
+    }
+
+    #[test]
+    fn with_a_secret_numbers_begin_anywhere_and_go_on_without_meeting() {
+        for (a, b) in [ips(), ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap())] {
+            let start = |secret| WorkerState::new(0, 1, 0).with_secret(secret).next_fragment_ident(a, b, Proto::UDP);
+            let starts: HashSet<u32> = (1..=100).map(start).collect();
+            assert!(starts.len() > 90, "{starts:?}");
+            let mut drawn = HashSet::new();
+            for (index, secret) in [(0, 7), (1, 8), (2, 9)] {
+                let mut worker = WorkerState::new(index, 3, 0).with_secret(secret);
+                for _ in 0..65536 / 3 {
+                    assert!(drawn.insert(worker.next_fragment_ident(a, b, Proto::UDP)));
+                }
+            }
+        }
     }
 
     #[test]
