@@ -84,7 +84,9 @@ pub(super) fn port_table(ports: &[PortReport]) -> Table {
         let state = if port.up { format!("{} {}", port.attach, port.mode) } else { "down".to_owned() };
         let traffic = &port.traffic;
         let network = port.network.as_deref().unwrap_or("-");
-        let words = [&port.name, &port.interface, &port.role, network, &state].map(str::to_owned);
+        let tags: String = port.vlan.iter().map(|id| format!(".{id}")).collect();
+        let interface = port.interface.clone() + &tags;
+        let words = [&port.name, &interface, &port.role, network, &state].map(str::to_owned);
         let numbers = [traffic.rx_packets, traffic.rx_bytes, traffic.tx_packets, traffic.tx_bytes, traffic.drops];
         table.row(words.into_iter().chain(numbers.map(thousands)));
     }

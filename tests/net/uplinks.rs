@@ -226,6 +226,9 @@ fn two_tags_go_around_each_frame() {
     let mut stream = connect(lab.at("alice"), (WEB, 80)).expect("web on its VLANs");
     says_back_after_greeting(&mut stream);
     assert_eq!(count(&mut lab, 1, "uplink", "mtu"), 1496);
+    let ports = lab.engine(1).get("/v1/ports");
+    let uplink = ports.as_array().into_iter().flatten().find(|port| port["name"] == "uplink");
+    assert_eq!(uplink.map(|port| port["vlan"].to_string()).as_deref(), Some("[200,100]"));
     let socket = udp(lab.at("carol"), (WEB, 7));
     // Whoever can't carry one says so, and then so does the kernel (RFC 1191).
     set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO).expect("a socket option");

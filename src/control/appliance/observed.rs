@@ -165,6 +165,7 @@ impl Appliance {
                     Role::Access(access) => Some(around.networks.name(access.network).to_owned()),
                     Role::Uplink { .. } | Role::External => None,
                 },
+                vlan: port.tags.ids().to_vec(),
                 mac: port.mac.to_string(),
                 mtu: u16::try_from(port.mtu).unwrap_or(u16::MAX),
                 up: on_host.link.up,

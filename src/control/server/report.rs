@@ -181,6 +181,9 @@ pub struct PortReport {
     pub role: String,
     /// The network of an access port.
     pub network: Option<String>,
+    /// The identifiers of the VLAN tags that its frames bear, the outer first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vlan: Vec<u16>,
     pub mac: String,
     pub mtu: u16,
     pub up: bool,
