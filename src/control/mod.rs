@@ -1,5 +1,7 @@
 //! Floor 6: configuration, the kernel's own tables and the control socket: everything that tells the engine what to do.
 
+/// When routers advertise themselves.
+pub mod advertiser;
 /// A running server.
 pub mod appliance;
 /// From configuration and mapping to what the engine runs on.

@@ -36,8 +36,8 @@ pub use icmp_error::{IcmpError, icmp_error};
 pub use malformed::Malformed;
 pub use mss::clamp_mss;
 pub use ndp::{
-    Ndp, SOLICITATION_FRAME_LEN, is_ndp, neighbour_advertisement, neighbour_solicitation, parse_ndp,
-    router_advertisement,
+    ADVERTISEMENT_FRAME_LEN, Ndp, Router, SOLICITATION_FRAME_LEN, is_ndp, neighbour_advertisement,
+    neighbour_solicitation, parse_ndp, router_advertisement, unsolicited_advertisement,
 };
 pub use packet::{Embedded, EmbeddedL4, Fragment, L4, Packet, TcpFlags};
 pub use parse::{ETHERNET_LEN, Parsed, parse, parse_into};

@@ -36,9 +36,23 @@ const MESSAGE_AT: usize = ETHERNET_LEN + ipv6::HEADER_LEN;
 /// A neighbour's message with the one option that we give it, and a router's with two.
 const NEIGHBOUR_LEN: usize = 32;
 const ROUTER_LEN: usize = 32;
+/// All nodes of a link (RFC 4291 section 2.7.1), and their MAC (RFC 2464 section 7).
+const ALL_NODES: Ip = Ip::from_v6_octets([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 
-/// Length of the solicitation that we make.
+/// Lengths of the solicitation and of the router advertisement to all that we make.
 pub const SOLICITATION_FRAME_LEN: usize = MESSAGE_AT + NEIGHBOUR_LEN;
+pub const ADVERTISEMENT_FRAME_LEN: usize = MESSAGE_AT + ROUTER_LEN;
+
+/// What a router tells hosts of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Router {
+    /// A link-local address.
+    pub ip: Ip,
+    pub mac: Mac,
+    /// The MTU of the link, in bytes of IP.
+    pub mtu: u32,
+}
 
 /// True if the packet is a message of neighbour discovery, whatever it may be worth.
 #[inline]
@@ -104,20 +118,35 @@ pub fn neighbour_advertisement(frame: &mut Frame, asked: &Packet, target: Ip, ou
     answer(frame, asked, target, our, &mut message)
 }
 
-/// Turns a router solicitation into the advertisement of the router at `from`, a link-local address, for hosts that have
-/// their addresses already: it tells of no prefix, but of the link's MTU in bytes. In place; false, and nothing is
-/// changed, as with [`neighbour_advertisement`].
-pub fn router_advertisement(frame: &mut Frame, asked: &Packet, from: Ip, our: Mac, mtu: u32) -> bool {
+/// Turns a router solicitation into the advertisement of `router` for its sender. In place; false, and nothing is changed,
+/// as with [`neighbour_advertisement`].
+pub fn router_advertisement(frame: &mut Frame, asked: &Packet, router: &Router) -> bool {
+    answer(frame, asked, router.ip, router.mac, &mut router_message(router))
+}
+
+/// Writes the advertisement of `router` that goes to all hosts of the link unasked (RFC 4861 section 6.2.4) to the start of
+/// `buf`; gives its length, or 0 if `buf` is too short.
+pub fn unsolicited_advertisement(buf: &mut [u8], router: &Router) -> usize {
+    let Some(bytes) = buf.get_mut(..ADVERTISEMENT_FRAME_LEN) else { return 0 };
+    let (src, dst) = (router.ip, ALL_NODES);
+    let header = Header { src, dst, proto: Proto::ICMPV6, dscp_ecn: 0, payload_len: ROUTER_LEN };
+    header.write_between(ALL_NODES_MAC, router.mac, bytes);
+    complete(bytes, src, dst, &mut router_message(router));
+    ADVERTISEMENT_FRAME_LEN
+}
+
+/// For hosts that have their addresses already: it tells of no prefix.
+fn router_message(router: &Router) -> [u8; ROUTER_LEN] {
     const CURRENT_HOP_LIMIT: u8 = 64;
     /// The longest that RFC 4861 section 6.2.1 allows, in seconds.
     const LIFETIME_S: [u8; 2] = 9000u16.to_be_bytes();
-    let [m0, m1, m2, m3] = mtu.to_be_bytes();
+    let [m0, m1, m2, m3] = router.mtu.to_be_bytes();
     let mut message = [0; ROUTER_LEN];
     message[..8].copy_from_slice(&[ROUTER_ADVERTISEMENT, 0, 0, 0, CURRENT_HOP_LIMIT, 0, LIFETIME_S[0], LIFETIME_S[1]]);
     // Reachable time and retransmit timer: unspecified.
-    message[16..24].copy_from_slice(&address_option(SOURCE_ADDRESS, our));
+    message[16..24].copy_from_slice(&address_option(SOURCE_ADDRESS, router.mac));
     message[24..].copy_from_slice(&[MTU, 1, 0, 0, m0, m1, m2, m3]);
-    answer(frame, asked, from, our, &mut message)
+    message
 }
 
 /// Writes a solicitation for `target`, from `from`, to the start of `buf`; gives its length, or 0 if `buf` is too short.
@@ -265,8 +294,9 @@ mod tests {
         let (packet, said) = parsed(&mut bytes, len);
         assert_eq!(said, Ok(Ndp::RouterSolicitation));
         let mut frame = Frame::new(&mut bytes, 0, len);
-        assert!(router_advertisement(&mut frame, &packet, ip("fe80::1"), OUR, 1480));
-        let (_, ips, said) = read(frame.bytes());
+        let router = Router { ip: ip("fe80::1"), mac: OUR, mtu: 1480 };
+        assert!(router_advertisement(&mut frame, &packet, &router));
+        let (_, ips, told) = read(frame.bytes());
         assert_eq!(ips, "fe80::1 -> fe80::2");
         for part in [
             "mtu: Some(1480)",
@@ -274,8 +304,15 @@ mod tests {
             "prefix_info: None",
             "hop_limit: 64",
         ] {
-            assert!(said.contains(part), "{part}: {said}");
+            assert!(told.contains(part), "{part}: {told}");
         }
+
+        let mut unasked = [0; ADVERTISEMENT_FRAME_LEN];
+        assert_eq!(unsolicited_advertisement(&mut unasked, &router), unasked.len());
+        let (macs, ips, same) = read(&unasked);
+        assert_eq!(macs, "02-00-00-00-00-09 -> 33-33-00-00-00-01");
+        assert_eq!((ips.as_str(), same), ("fe80::1 -> ff02::1", told), "all are told the same");
+        assert_eq!(unsolicited_advertisement(&mut unasked[1..], &router), 0);
     }
 
     #[test]

@@ -34,6 +34,18 @@ pub struct Network {
     /// Members of one group reach each other.
     pub groups: Vec<String>,
     pub midstream: Midstream,
+    /// The longest time between two router advertisements that nobody has asked for, in seconds; `None`: that of RFC 4861
+    /// section 6.2.1.
+    pub ra_interval_s: Option<u32>,
+}
+
+impl Network {
+    /// True if the configuration gives it IPv6 addresses.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        let prefixes = self.prefixes.iter().map(|prefix| prefix.first());
+        self.gateways.iter().copied().chain(prefixes).any(|ip| !ip.is_v4())
+    }
 }
 
 /// What an explicit rule says of a pair of networks.

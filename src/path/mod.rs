@@ -52,7 +52,7 @@ pub use claims::{Claim, Claimant, claims};
 pub use fragments::{PATIENCE_MS as FRAGMENT_PATIENCE_MS, given_up, has_come};
 pub use hint::{Hint, Hints, Probed};
 pub use holder::{hold_pinned, hold_pinned_among};
-pub use ndp::link_local;
+pub use ndp::{link_local, router_behind};
 pub use observe::{Chosen, Found, Observer, Silent, SourceName, Step};
 pub use port::{Access, Port, Role, Surroundings};
 pub use probe::FIRST_PROBE_PORT;

@@ -3,10 +3,10 @@
 
 use super::holder;
 use super::observe::Observer;
-use super::port::{Access, Port, Role};
+use super::port::{Access, Port, Role, Surroundings};
 use super::verdict::{Answer, Reason, Verdict};
 use super::walk::{Walk, answered, is_link_local};
-use crate::frame::{self, Frame, Ndp, Packet};
+use crate::frame::{self, Frame, Ndp, Packet, Router};
 use crate::units::{Ip, Mac};
 
 /// Answers solicitations with the port's own MAC, whatever address is asked for, and learns from every message who is
@@ -55,12 +55,12 @@ fn tell_neighbour<O: Observer>(
     if is_own || packet.src.bits() == 0 {
         return Verdict::Consume;
     }
-    let is_router = router_of(walk, own, access) == target || gateways(walk, access).any(|gateway| gateway == target);
+    let around = walk.cx.around;
+    let is_router =
+        address_of_router(around, own, access) == target || gateways(around, access).any(|gateway| gateway == target);
     answered(walk.port, Answer::Neighbour, frame::neighbour_advertisement(frame, packet, target, own.mac, is_router))
 }
 
-/// Routers speak from link-local addresses (RFC 4861 section 6.1.2), and the way to anywhere else carries no more than
-/// the narrowest uplink does.
 fn tell_router<O: Observer>(
     walk: &mut Walk<'_, '_, O>,
     own: &Port,
@@ -71,20 +71,26 @@ fn tell_router<O: Observer>(
     if packet.src.bits() == 0 {
         return Verdict::Consume;
     }
-    let from = router_of(walk, own, access);
-    let around = walk.cx.around;
+    let router = router_behind(walk.cx.around, own, access);
+    answered(walk.port, Answer::Router, frame::router_advertisement(frame, packet, &router))
+}
+
+/// What a container behind this access port is told of its router. Routers speak from link-local addresses (RFC 4861
+/// section 6.1.2), and the way to anywhere else carries no more than the narrowest uplink does.
+#[must_use]
+pub fn router_behind(around: &Surroundings, own: &Port, access: &Access) -> Router {
     let uplinks = around.uplinks.iter().filter_map(|&uplink| around.port(uplink));
     let mtu = uplinks.map(|uplink| uplink.mtu).fold(own.mtu, u32::min);
-    answered(walk.port, Answer::Router, frame::router_advertisement(frame, packet, from, own.mac, mtu))
+    Router { ip: address_of_router(around, own, access), mac: own.mac, mtu }
 }
 
 /// The address that the container's router has: the network's gateway, if that is link-local, else the port's.
-fn router_of<O>(walk: &Walk<'_, '_, O>, own: &Port, access: &Access) -> Ip {
-    gateways(walk, access).find(|&gateway| is_link_local(gateway)).unwrap_or_else(|| link_local(own.mac))
+fn address_of_router(around: &Surroundings, own: &Port, access: &Access) -> Ip {
+    gateways(around, access).find(|&gateway| is_link_local(gateway)).unwrap_or_else(|| link_local(own.mac))
 }
 
-fn gateways<'a, O>(walk: &Walk<'a, '_, O>, access: &Access) -> impl Iterator<Item = Ip> + use<'a, O> {
-    let network = walk.cx.around.networks.get(access.network);
+fn gateways<'a>(around: &'a Surroundings, access: &Access) -> impl Iterator<Item = Ip> + use<'a> {
+    let network = around.networks.get(access.network);
     network.into_iter().flat_map(|network| network.gateways.iter().copied()).filter(|gateway| !gateway.is_v4())
 }
 

@@ -3,10 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
+use std::time::Instant;
 
 use crate::lab::capture::Capture;
+use crate::lab::config::NETWORKS;
 use crate::lab::peers::PATIENCE;
-use crate::lab::{Lab, MAPPING, server_ip6};
+use crate::lab::{Lab, MAPPING, server_ip6, until};
 
 pub const ALICE: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 1);
 pub const CAROL: Ipv6Addr = Ipv6Addr::new(0xfd10, 0, 0, 0, 0, 0, 0, 3);
@@ -23,6 +25,14 @@ blue   any  02:00:00:00:00:02  [fd50::2]:32768-33791  02:42:0a:00:00:0a  [fd10::
 
 /// Servers and three containers have IPv6; the containers nothing but an address and the router's.
 pub fn lab(default_route: bool) -> Lab {
+    let mut lab = ground(default_route);
+    lab.start(1);
+    lab.start(2);
+    lab
+}
+
+/// The same without engines.
+fn ground(default_route: bool) -> Lab {
     let mut lab = Lab::new();
     for server in [1, 2] {
         let place = lab.at(&format!("s{server}"));
@@ -37,8 +47,6 @@ pub fn lab(default_route: bool) -> Lab {
         }
     }
     lab.set_mapping(&(MAPPING.to_owned() + SIX));
-    lab.start(1);
-    lab.start(2);
     lab
 }
 
@@ -124,9 +132,45 @@ fn a_container_finds_its_router_by_itself() {
         place.ip("route replace default via 169.254.1.1 dev eth0 onlink");
         let ip = if name == "alice" { ALICE } else { WEB };
         place.ip(&format!("-6 addr replace {ip}/128 dev eth0 nodad"));
-        crate::lab::until("a route by fe80::1", PATIENCE, || {
+        until("a route by fe80::1", PATIENCE, || {
             place.ip("-6 route show default").contains("via fe80::1").then_some(())
         });
     }
     call(&lab, "alice", ALICE);
+}
+
+/// A container that never asks is told of its router and the uplink's MTU, and told again; one whose network has no IPv6
+/// is told nothing. An engine that stops does not take the route away.
+#[test]
+fn a_container_that_never_asks_is_told_of_its_router() {
+    let mut lab = ground(false);
+    lab.set_networks(&NETWORKS.replacen("outside = true", "outside = true\nra_interval_s = 4", 1));
+    lab.at("s1").ip("link set eth1 mtu 1400");
+    for name in ["alice", "bob"] {
+        let place = lab.at(name);
+        place.ip("link set eth0 down");
+        place.set("net.ipv6.conf.eth0.accept_ra", "1");
+        place.set("net.ipv6.conf.eth0.router_solicitations", "0");
+        place.ip("link set eth0 up");
+    }
+    // Router solicitations and advertisements.
+    let of_routers = |name| Capture::start(lab.at(name), "eth0", "icmp6 and (ip6[40] == 133 or ip6[40] == 134)");
+    let (alice, bob) = (of_routers("alice"), of_routers("bob"));
+    lab.start(1);
+    let began = Instant::now();
+    let has_route = |lab: &Lab| lab.at("alice").ip("-6 route show default").contains("via fe80::1").then_some(());
+    until("a route by fe80::1", PATIENCE, || has_route(&lab));
+    println!("{:?} from the engine's start to the container's route", began.elapsed());
+    until("the uplink's MTU", PATIENCE, || {
+        (lab.at("alice").run("sysctl", &["-n", "net.ipv6.conf.eth0.mtu"]).trim() == "1400").then_some(())
+    });
+    lab.at("alice").ip("-6 route del default");
+    until("the same route again", PATIENCE, || has_route(&lab));
+
+    lab.engine(1).stop();
+    assert!(has_route(&lab).is_some(), "whoever starts the engine anew breaks no container");
+    let frames = alice.frames();
+    assert!(frames.len() >= 2 && frames.iter().all(|frame| frame[54] == 134), "the container asked for nothing");
+    assert!(frames.iter().all(|frame| frame[60..62] == 9000u16.to_be_bytes()), "and heard no farewell");
+    assert!(bob.frames().is_empty(), "bob's network has no IPv6");
 }

@@ -18,6 +18,7 @@ use super::state_file;
 use super::succession::Succession;
 use super::{Appliance, Host};
 use crate::afxdp::program::AttachError;
+use crate::control::advertiser::Advertiser;
 use crate::control::assemble::{fixed_hops, forget_lost_replicas, holdings, mtu_in_buffers, mtu_within};
 use crate::control::changes::History;
 use crate::control::config::Mistake;
@@ -145,7 +146,9 @@ pub(super) fn appliance(
     let known = || tables.names.view(&table::pin()).known_health().collect();
     let journal = journal.map(|start| start.open(known));
     // What containers should not guess.
-    let prober = Prober::new(config.health.clone(), RandomState::new().hash_one(0));
+    let seeds = RandomState::new();
+    let prober = Prober::new(config.health.clone(), seeds.hash_one(0));
+    let advertiser = Advertiser::new(seeds.hash_one(1));
     Appliance {
         config,
         tables,
@@ -158,6 +161,7 @@ pub(super) fn appliance(
         history,
         look_again: Notify::new(),
         prober: Mutex::new(prober),
+        advertiser: Mutex::new(advertiser),
         writer: Arc::new(Turn::new(assembly.writer)),
         on_host: Mutex::new(ports),
         journal: Mutex::new(journal),

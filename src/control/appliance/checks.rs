@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe;
 
+use super::Appliance;
 use super::keeping::Keep;
-use super::{Appliance, PortOnHost};
 use crate::control::changes::{ChangeSet, Wish};
 use crate::control::health::{Check, Outgoing, Place, Subject};
 use crate::engine::{Heard, Word};
@@ -76,9 +76,7 @@ impl Appliance {
         let reports = {
             let guard = table::pin();
             let (names, around) = (self.tables.names.view(&guard), self.tables.around.load(&guard));
-            let is_up = |port: &PortOnHost| port.link.up && port.link.running;
-            let up: HashSet<PortId> =
-                self.on_host().iter().filter(|(_, port)| is_up(port)).map(|(&id, _)| id).collect();
+            let up = self.ports_up();
             for (nth, check) in self.config.health.iter().enumerate() {
                 prober.look(nth, subjects(check, &names, &up).into_iter(), now);
             }

@@ -1,6 +1,7 @@
 //! A running server: its programs, tables and workers, put up from a configuration and kept in step with the mapping
 //! and the kernel until it is told to stop.
 
+mod advertising;
 mod back;
 mod boot;
 mod changeover;
@@ -32,6 +33,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex as Turn, Notify};
 
 use crate::afxdp::program::Attached;
+use crate::control::advertiser::Advertiser;
 use crate::control::changes::History;
 use crate::control::config::{Config, Port};
 use crate::control::health::Prober;
@@ -65,6 +67,8 @@ pub struct Appliance {
     look_again: Notify,
     /// Locked by the control thread alone, for as long as one call takes.
     prober: Mutex<Prober>,
+    /// The same of when to advertise.
+    advertiser: Mutex<Advertiser>,
     /// The turn to change the mapping. Whoever has it may take long: it is waited for, and never blocks the control thread.
     writer: Arc<Turn<NamesWriter>>,
     /// Locked for moments, and so are the surroundings of `tables` when they are replaced.
@@ -101,6 +105,10 @@ impl Appliance {
 
     fn prober(&self) -> MutexGuard<'_, Prober> {
         self.prober.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn advertiser(&self) -> MutexGuard<'_, Advertiser> {
+        self.advertiser.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn succession(&self) -> MutexGuard<'_, Succession> {

@@ -25,7 +25,7 @@ use crate::engine::Resolve;
 use crate::table::{self, Handle};
 use crate::units::PortId;
 
-/// How often containers are asked for that no port holds yet.
+/// How often containers are asked for that no port holds yet, and looked whether a router is to advertise itself.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 
 /// How often expired translation entries are freed.
@@ -227,7 +227,7 @@ impl Appliance {
         }
     }
 
-    /// Asks for containers, and clears away what nobody needs any more.
+    /// Asks for containers, has routers advertise themselves, and clears away what nobody needs any more.
     async fn keep_house(&self) {
         let every = |time| {
             let mut every = tokio::time::interval(time);
@@ -239,6 +239,7 @@ impl Appliance {
             tokio::select! {
                 _ = probing.tick() => {
                     self.probe();
+                    self.advertise();
                     // What the last change retired; every change clears up after those before it.
                     if let Ok(mut writer) = self.writer.try_lock() {
                         writer.reclaim();

@@ -9,6 +9,9 @@ use super::mistake::Mistakes;
 use super::reader::Section;
 use super::{check_name, check_station};
 
+/// What RFC 4861 section 6.2.1 allows as MaxRtrAdvInterval, in seconds.
+const RA_INTERVALS_S: std::ops::RangeInclusive<u32> = 4..=1800;
+
 /// A network as far as it could be read.
 pub(super) struct Draft {
     pub(super) name: Option<Spanned<String>>,
@@ -19,6 +22,7 @@ pub(super) struct Draft {
     peers: Vec<Spanned<String>>,
     groups: Vec<Spanned<String>>,
     midstream: Midstream,
+    ra_interval_s: Option<u32>,
 }
 
 impl Draft {
@@ -41,6 +45,7 @@ impl Draft {
             peers: inner(self.peers),
             groups: inner(self.groups),
             midstream: self.midstream,
+            ra_interval_s: self.ra_interval_s,
         })
     }
 }
@@ -69,6 +74,7 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Draft {
         peers: section.texts("peers"),
         groups: section.texts("groups"),
         midstream: midstream.map_or(Midstream::Drop, Spanned::into_inner),
+        ra_interval_s: section.integer("ra_interval_s", RA_INTERVALS_S).map(Spanned::into_inner),
     }
 }
 

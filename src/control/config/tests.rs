@@ -78,6 +78,7 @@ fn the_example_of_the_design_is_understood() {
     assert_eq!(blue.prefixes, ["10.0.0.0/8".parse().unwrap()]);
     assert_eq!(blue.gateways, ["169.254.1.1".parse().unwrap()]);
     assert!(blue.outside && !blue.services && blue.midstream == Midstream::Reset);
+    assert!(blue.ra_interval_s.is_none() && !blue.has_ipv6());
     assert_eq!(config.port("uplink").unwrap().role, Role::Uplink { external: false, arp: false });
     assert_eq!(config.port("uplink").unwrap().mtu, Some(1500));
     let mac = Some("02:42:0a:01:00:02".parse().unwrap());
@@ -248,6 +249,16 @@ fn several_uplinks_tell_which_stations_are_behind_which() {
         "41:6: behind which uplink is 192.168.50.254? Port `west` has no interface whose routes would tell: add `port = \
          \"west\"`, or another"
     );
+}
+
+#[test]
+fn a_network_with_ipv6_says_how_often_its_router_advertises_itself() {
+    let with = |text: &str| parse(&DESIGN.replace("gateway = \"169.254.1.1\"", text));
+    let config = with("gateway = [\"169.254.1.1\", \"fe80::1\"]\nra_interval_s = 4").unwrap();
+    let blue = config.network("blue").unwrap();
+    assert!(blue.ra_interval_s == Some(4) && blue.has_ipv6());
+    let mistakes = with("ra_interval_s = 3").unwrap_err();
+    assert!(matches!(&mistakes[..], [one] if one.contains("`ra_interval_s`")), "{mistakes:?}");
 }
 
 #[test]
