@@ -40,6 +40,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// What containers use as default router, of the family of `ip`.
+    #[must_use]
+    pub fn gateway_beside(&self, ip: Ip) -> Option<Ip> {
+        self.gateways.iter().copied().find(|gateway| gateway.is_v4() == ip.is_v4())
+    }
+
     /// True if the configuration gives it IPv6 addresses.
     #[must_use]
     pub fn has_ipv6(&self) -> bool {

@@ -84,16 +84,16 @@ impl Hints {
     }
 }
 
-/// True if a container refuses with this packet: a reset, or ICMP port or protocol unreachable. Which connection it is
+/// True if a container refuses with this packet: a reset, or ICMP port or protocol unreachable, of either family. Which connection it is
 /// about does not matter: one that the application itself has reset costs a probe.
 #[inline(always)]
 pub(super) fn refuses(packet: &Packet) -> bool {
-    /// RFC 792: destination unreachable; protocol, port.
-    const UNREACHABLE: u8 = 3;
-    const CODES: [u8; 2] = [2, 3];
     match packet.l4 {
         L4::Tcp { flags, .. } => flags.has(TcpFlags::RST),
-        L4::IcmpError { kind, code, .. } => packet.src.is_v4() && kind == UNREACHABLE && CODES.contains(&code),
+        // RFC 792: destination unreachable; protocol, port.
+        L4::IcmpError { kind, code, .. } if packet.src.is_v4() => matches!((kind, code), (3, 2 | 3)),
+        // RFC 4443: destination unreachable, port; parameter problem, next header.
+        L4::IcmpError { kind, code, .. } => matches!((kind, code), (1, 4) | (4, 1)),
         _ => false,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -72,7 +72,8 @@ pub struct Process {
 
 impl Process {
     pub fn start(place: &Namespace, name: &'static str) -> Process {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, SHOP.1));
+        // Of both families.
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, SHOP.1));
         let (listener, socket) =
             place.within(|| (TcpListener::bind(any).expect("a free port"), UdpSocket::bind(any).expect("a free port")));
         socket.set_read_timeout(Some(Duration::from_millis(5))).expect("a socket option");

@@ -1,24 +1,33 @@
 //! Who answers and who does not: probes, hints from traffic, what people say, and how servers tell each other.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::failover::{FIRST_KEY, Process, SHOP, SPARE_KEY, lab, relay, request, tell, until_first_is, until_it_is};
+use crate::failover::{
+    FIRST, FIRST_KEY, Process, SHOP, SPARE, SPARE_KEY, lab, relay, request, tell, until_first_is, until_it_is,
+};
 use crate::lab::config::NETWORKS;
+use crate::lab::dual::{address, six_of};
 use crate::lab::engine::binary;
 use crate::lab::namespace::Namespace;
 use crate::lab::peers::{Parrot, connect_within};
-use crate::lab::{Lab, SOON, until};
+use crate::lab::{Lab, MAPPING, SOON, until};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Who answers a new connection.
 fn answer(from: &Namespace) -> Option<String> {
-    let mut stream: TcpStream = connect_within(from, SHOP, Duration::from_millis(200)).ok()?;
+    answer_at(from, SHOP)
+}
+
+fn answer_at(from: &Namespace, service: impl Into<SocketAddr>) -> Option<String> {
+    let service = service.into();
+    let mut stream = from.within(|| TcpStream::connect_timeout(&service, Duration::from_millis(200))).ok()?;
+    stream.set_read_timeout(Some(SOON)).ok()?;
     let mut name = String::new();
     stream.read_to_string(&mut name).ok()?;
     Some(name)
@@ -192,23 +201,88 @@ fn probes_correct_what_an_engine_remembers() {
     assert!(!last.contains("is unhealthy") && last.contains("is healthy"), "known, so not found out again: {log}");
 }
 
-/// Probes go where packets to containers go, and the counters say so.
+/// Probes go where packets to containers go, and the counters say so: over IPv4 and IPv6.
 #[test]
 fn all_kinds_of_probes_are_answered_by_a_sealed_container() {
     let mut lab = Lab::new();
+    lab.add_ipv6();
     let kinds = [("tcp", "tcp", 80), ("tcp", "icmp", 7), ("udp", "udp", 7)];
-    let checks = kinds.map(|(proto, kind, port)| {
-        format!("[[health]]\nnetwork = \"blue\"\nip = \"10.0.0.10\"\nport = {port}\nproto = \"{proto}\"\nkind = \"{kind}\"\ninterval_ms = 50\n")
+    let six = kinds.map(|(proto, _, port)| {
+        format!("blue {proto} - [fd50::2]:{} 02:42:0a:00:00:0a [fd10::a]:{port}\n", 20_490 + port)
     });
-    lab.set_networks(&format!("{NETWORKS}\n{}", checks.join("\n")));
+    lab.set_mapping(&format!("{MAPPING}{}", six.concat()));
+    let checks = ["10.0.0.10", "fd10::a"].map(|ip| {
+        kinds.map(|(proto, kind, port)| {
+            let head = format!("[[health]]\nnetwork = \"blue\"\nip = \"{ip}\"\nport = {port}");
+            format!("{head}\nproto = \"{proto}\"\nkind = \"{kind}\"\ninterval_ms = 50\n")
+        })
+    });
+    lab.set_networks(&format!("{NETWORKS}\n{}", checks.concat().concat()));
     lab.start(2);
     let _web = Process::start(lab.at("web"), "web");
-    let _parrot = Parrot::start(lab.at("web"), 7);
+    let _parrot = Parrot::on(lab.at("web"), (Ipv6Addr::UNSPECIFIED, 7).into());
     until("healthy bindings", SOON, || {
         let list = request(&lab.engine(2).socket(), "GET /v1/health", &Value::Null);
-        (list.matches(r#""state":"healthy""#).count() == kinds.len()).then_some(())
+        (list.matches(r#""state":"healthy""#).count() == 2 * kinds.len()).then_some(())
     });
     let ports = lab.engine(2).get("/v1/ports");
     let web = ports.as_array().expect("a list").iter().find(|port| port["name"] == "web").expect("web's port");
     assert!(web["consumed"].as_u64() > Some(2), "{web}");
+}
+
+/// A service of IPv6 is probed over IPv6. Its replica ends, is cut off and falls silent, and each time the one that stands by
+/// on the other server takes over, and gives it back.
+#[test]
+fn a_service_of_ipv6_fails_over() {
+    const SHOP6: (Ipv6Addr, u16) = (six_of(SHOP.0), SHOP.1);
+    const KEY: &str = "blue,tcp,02:42:0a:00:00:14,[fd10::14]:80";
+    const SIX: &str = "\
+blue   tcp  02:00:00:00:00:02  [fd50::2]:20600        02:42:0a:00:00:14  [fd10::14]:80
+blue   tcp  02:00:00:00:00:01  [fd50::1]:20600        02:42:0a:00:00:15  [fd10::14]:80  standby
+blue   any  02:00:00:00:00:01  [fd50::1]:49152-57343  02:42:0a:00:00:03  [fd10::3]:*
+";
+    let mut lab = Lab::new();
+    lab.add_ipv6();
+    for member in [FIRST, SPARE] {
+        lab.add_container(member);
+        let place = lab.at(member.name);
+        address(place, "eth0", &format!("{}/128", SHOP6.0));
+        place.ip("route add default via fe80::1 dev eth0");
+    }
+    let ms = INTERVAL.as_millis();
+    lab.set_networks(&format!(
+        "{NETWORKS}\n[[health]]\nnetwork = \"blue\"\nip = \"{}\"\nport = 80\ninterval_ms = {ms}\ndamping = false\n",
+        SHOP6.0
+    ));
+    lab.set_mapping(&format!("{MAPPING}{SIX}"));
+    lab.start(1);
+    lab.start(2);
+    let mut first = Some(Process::start(lab.at("first"), "first"));
+    let _spare = Process::start(lab.at("spare"), "spare");
+    let _pipes = [relay(&mut lab, 2, 1), relay(&mut lab, 1, 2)];
+    for death in ["process ends", "cable pulled", "silence"] {
+        until_it_is(&mut lab, 1, KEY, "healthy");
+        assert_eq!(answer_at(lab.at("carol"), SHOP6).as_deref(), Some("first"), "before: {death}");
+        let began = Instant::now();
+        match death {
+            "process ends" => first.take().expect("it runs").kill(),
+            "cable pulled" => _ = lab.at("first").ip("link set eth0 down"),
+            _ => _ = lab.at("first").ip(&format!("-6 addr del {}/128 dev eth0", SHOP6.0)),
+        }
+        let name =
+            until("an answer of the other", SOON, || answer_at(lab.at("carol"), SHOP6).filter(|name| name == "spare"));
+        println!("{death}: {name} answers {:?} later, probes are {INTERVAL:?} apart", began.elapsed());
+        match death {
+            "process ends" => first = Some(Process::start(lab.at("first"), "first")),
+            _ => _ = lab.at("first").ip("link set eth0 up"),
+        }
+        let six = format!("-6 addr replace {}/128 dev eth0 nodad", SHOP6.0);
+        for words in [&six, "-6 route replace default via fe80::1 dev eth0"] {
+            lab.at("first").ip(words);
+        }
+    }
+    until_it_is(&mut lab, 1, KEY, "healthy");
+    let seen = lab.engine(2).get(&format!("/v1/health/{KEY}"));
+    let probe = &seen["probes"][0];
+    assert!(["good", "bad", "refused"].iter().all(|&how| probe[how].as_u64() > Some(0)), "{probe}");
 }

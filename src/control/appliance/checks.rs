@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +20,6 @@ use crate::path::{Hint, Surroundings};
 use crate::table;
 use crate::units::{Endpoint, Mac, PortId};
 
-/// The Ethernet type of IPv4.
-const IPV4: [u8; 2] = [0x08, 0x00];
 /// How often the mapping is looked at for new replicas while nothing else happens, in milliseconds.
 const LOOK_EVERY_MS: u64 = 250;
 /// How soon it is tried again to tell what could not be told, since a large change set had its turn.
@@ -140,15 +138,15 @@ fn subjects(check: &Check, names: &View<'_>, up: &HashSet<PortId>) -> Vec<Subjec
     here.filter_map(subject).collect()
 }
 
-/// What a network's containers have as their router: even a sealed container answers it.
-fn gateway(check: &Check, around: &Surroundings) -> Option<Ipv4Addr> {
+/// What a network's containers have as their router, of the family of the service: even a sealed container answers it.
+fn gateway(check: &Check, around: &Surroundings) -> Option<IpAddr> {
     let network = around.networks.get(around.networks.id(&check.network)?)?;
-    network.gateways.iter().find_map(|gateway| match gateway.to_std() {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    })
+    network.gateway_beside(check.ip).map(|gateway| gateway.to_std())
 }
 
+/// An IP packet of either family on Ethernet.
 fn frame(to: Mac, from: Mac, packet: &[u8]) -> Vec<u8> {
-    [&to.0[..], &from.0, &IPV4, packet].concat()
+    let is_v4 = packet.first().is_some_and(|first| first >> 4 == 4);
+    let kind: [u8; 2] = if is_v4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+    [&to.0[..], &from.0, &kind, packet].concat()
 }

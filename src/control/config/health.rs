@@ -44,9 +44,6 @@ enum Word {
 pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Draft {
     let network = section.required_text("network", "\"blue\"");
     let ip = section.required::<Ip>("ip", "\"10.0.0.10\"");
-    if let Some(ip) = ip.as_ref().filter(|ip| !ip.get_ref().is_v4()) {
-        section.mistakes.add(&ip.span(), "`ip`: only IPv4 services can be probed");
-    }
     if !section.has("port") {
         section.missing("port", "80");
     }
@@ -125,8 +122,13 @@ pub(super) fn check(checks: &[Draft], networks: &[network::Draft], mistakes: &mu
         let Some(name) = &draft.network else { continue };
         network::check_known(name, networks, mistakes);
         let of_it = networks.iter().find(|network| network.is_called(name.get_ref()));
-        if of_it.is_some_and(|network| !network.has_v4_gateway()) {
-            let message = format!("network `{}` needs a `gateway`: probes come from its address", name.get_ref());
+        let ip = draft.ip.as_ref().map(|ip| *ip.get_ref());
+        if let (Some(network), Some(ip)) = (of_it, ip)
+            && !network.has_gateway_beside(ip)
+        {
+            let family = if ip.is_v4() { "IPv4" } else { "IPv6" };
+            let called = name.get_ref();
+            let message = format!("network `{called}` needs an {family} `gateway`: probes come from its address");
             mistakes.add(&name.span(), message);
         }
         let same = |other: &&Draft| {

@@ -30,8 +30,8 @@ impl Draft {
         self.name.as_ref().is_some_and(|own| own.get_ref() == name)
     }
 
-    pub(super) fn has_v4_gateway(&self) -> bool {
-        self.gateways.iter().any(|gateway| gateway.get_ref().is_v4())
+    pub(super) fn has_gateway_beside(&self, ip: Ip) -> bool {
+        self.gateways.iter().any(|gateway| gateway.get_ref().is_v4() == ip.is_v4())
     }
 
     pub(super) fn finish(self) -> Option<Network> {

@@ -387,7 +387,7 @@ fn every_mistake_of_a_health_check_is_named_by_line_and_column() {
     let good = ["network = \"blue\"", "ip = \"10.0.0.10\"", "port = 80", "kind = \"http\""];
     for (nth, line, expected) in [
         (0, "network = \"blau\"", "45:11: there is no network `blau`"),
-        (1, "ip = \"fd00::1\"", "46:6: `ip`: only IPv4 services can be probed"),
+        (1, "ip = \"fd00::1\"", "45:11: network `blue` needs an IPv6 `gateway`: probes come from its address"),
         (2, "", "44:1: [[health]] needs `port`, like `port = 80`"),
         (2, "port = 70000", "47:8: `port` must be 1 to 65535, not 70000"),
         (3, "kind = \"udp\"", "48:8: `kind` must be \"tcp\" or \"http\" or \"icmp\", not \"udp\""),
@@ -407,5 +407,5 @@ fn every_mistake_of_a_health_check_is_named_by_line_and_column() {
         .replace("[[health]]", &format!("[[health]]\n{}\n[[health]]", good[..3].join("\n")));
     assert!(parse(&twice).unwrap_err()[0].contains("has a [[health]] already, on line 45"));
     let no_gateway = with_check(&good.join("\n")).replace("gateway = \"169.254.1.1\"\n", "");
-    assert!(parse(&no_gateway).unwrap_err()[0].contains("needs a `gateway`"));
+    assert!(parse(&no_gateway).unwrap_err()[0].contains("needs an IPv4 `gateway`"));
 }

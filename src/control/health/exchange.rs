@@ -1,17 +1,21 @@
 //! One probe: an exchange of packets with one container, by smoltcp. Without I/O and clock.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{icmp, tcp, udp};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpCidr, IpProtocol, Ipv4Packet};
+use smoltcp::wire::{
+    HardwareAddress, Icmpv4Message, Icmpv4Packet, Icmpv4Repr, Icmpv6Message, Icmpv6Packet, Icmpv6Repr, IpCidr,
+    IpProtocol, Ipv4Packet, Ipv6Packet,
+};
 
 use super::check::Kind;
 
-/// The largest packet of a probe, which makes the answers no larger: what any host takes (RFC 1122 section 3.3.3).
+/// The largest packet of a probe, which makes the answers no larger: what any host takes (RFC 1122 section 3.3.3), of IPv6
+/// too.
 const MTU: usize = 576;
 /// What datagrams and echo requests carry.
 const PAYLOAD: &[u8] = b"sixway health check";
@@ -31,7 +35,7 @@ pub enum Outcome {
 /// An end of an exchange: an address, and a port or echo identifier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct End {
-    pub ip: Ipv4Addr,
+    pub ip: IpAddr,
     pub port: u16,
 }
 
@@ -63,10 +67,14 @@ impl Exchange {
         let mut interface = Interface::new(config, &mut wires, instant(now));
         interface.update_ip_addrs(|addresses| {
             // There is room for one.
-            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(own.ip), 32));
+            let _ = addresses.push(IpCidr::new(own.ip.into(), if own.ip.is_ipv4() { 32 } else { 128 }));
         });
         // And for one route; without Ethernet its next hop is of no consequence.
-        let _ = interface.routes_mut().add_default_ipv4_route(target.ip);
+        let routes = interface.routes_mut();
+        let _ = match target.ip {
+            IpAddr::V4(ip) => routes.add_default_ipv4_route(ip),
+            IpAddr::V6(ip) => routes.add_default_ipv6_route(ip),
+        };
         let mut sockets = SocketSet::new(Vec::new());
         let socket = match kind {
             Kind::Tcp | Kind::Http { .. } => sockets.add(tcp_socket(&mut interface, own, target)),
@@ -91,11 +99,11 @@ impl Exchange {
 
     /// Takes an IP packet from the container. False if it has nothing to do with this exchange.
     pub fn receive(&mut self, packet: &[u8]) -> bool {
-        let Ok(view) = Ipv4Packet::new_checked(packet) else { return false };
-        if view.src_addr() != self.target.ip || view.dst_addr() != self.own.ip {
+        let Some((src, dst, is_unreachable)) = read(packet) else { return false };
+        if (src, dst) != (self.target.ip, self.own.ip) {
             return false;
         }
-        self.refused |= view.next_header() == IpProtocol::Icmp && is_unreachable(view.payload());
+        self.refused |= is_unreachable;
         self.wires.incoming.push_back(packet.to_vec());
         true
     }
@@ -156,10 +164,9 @@ impl Exchange {
             }
             Kind::Icmp => {
                 let socket = self.sockets.get_mut::<icmp::Socket>(self.socket);
-                let reply = socket.recv().ok().and_then(|(bytes, _)| Icmpv4Packet::new_checked(bytes).ok());
-                reply
-                    .is_some_and(|reply| reply.msg_type() == smoltcp::wire::Icmpv4Message::EchoReply)
-                    .then_some(Outcome::Good)
+                let is_v4 = self.target.ip.is_ipv4();
+                let answered = socket.recv().is_ok_and(|(message, _)| is_echo_reply(message, is_v4));
+                answered.then_some(Outcome::Good)
             }
         };
         if seen.is_none() && self.refused {
@@ -179,10 +186,13 @@ impl Exchange {
             };
         };
         if socket.may_send() && !self.asked {
-            let request = format!(
-                "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: sixway\r\nConnection: close\r\n\r\n",
-                self.target.ip
-            );
+            // RFC 3986 section 3.2.2.
+            let host = match self.target.ip {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            };
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: sixway\r\nConnection: close\r\n\r\n");
             self.asked = socket.send_slice(request.as_bytes()).is_ok();
         }
         while socket.can_recv() && self.heard.len() < STATUS_LINE {
@@ -206,10 +216,27 @@ fn is_good(answer: &[u8]) -> bool {
     matches!(status, Some([b' ', b'2' | b'3', tens, ones]) if tens.is_ascii_digit() && ones.is_ascii_digit())
 }
 
-/// ICMP destination unreachable: an answer to what we sent, since it came to our port.
-fn is_unreachable(message: &[u8]) -> bool {
-    const UNREACHABLE: u8 = 3;
-    message.first() == Some(&UNREACHABLE)
+/// Who sends an IP packet to whom, and whether it says that what came could not be delivered: destination unreachable of
+/// either ICMP is an answer to what we sent, since it came to our port.
+fn read(packet: &[u8]) -> Option<(IpAddr, IpAddr, bool)> {
+    const UNREACHABLE: (u8, u8) = (3, 1);
+    if packet.first()? >> 4 == 4 {
+        let view = Ipv4Packet::new_checked(packet).ok()?;
+        let is_icmp = view.next_header() == IpProtocol::Icmp;
+        let is_unreachable = is_icmp && view.payload().first() == Some(&UNREACHABLE.0);
+        return Some((view.src_addr().into(), view.dst_addr().into(), is_unreachable));
+    }
+    let view = Ipv6Packet::new_checked(packet).ok()?;
+    let is_icmp = view.next_header() == IpProtocol::Icmpv6;
+    let is_unreachable = is_icmp && view.payload().first() == Some(&UNREACHABLE.1);
+    Some((view.src_addr().into(), view.dst_addr().into(), is_unreachable))
+}
+
+fn is_echo_reply(message: &[u8], is_v4: bool) -> bool {
+    if is_v4 {
+        return Icmpv4Packet::new_checked(message).is_ok_and(|reply| reply.msg_type() == Icmpv4Message::EchoReply);
+    }
+    Icmpv6Packet::new_checked(message).is_ok_and(|reply| reply.msg_type() == Icmpv6Message::EchoReply)
 }
 
 fn tcp_socket(interface: &mut Interface, own: End, target: End) -> tcp::Socket<'static> {
@@ -217,7 +244,7 @@ fn tcp_socket(interface: &mut Interface, own: End, target: End) -> tcp::Socket<'
     let mut socket = tcp::Socket::new(buffer(), buffer());
     socket.set_ack_delay(None);
     // Both ends are good ones, or the configuration would have been refused.
-    let _ = socket.connect(interface.context(), (IpAddress::Ipv4(target.ip), target.port), own.port);
+    let _ = socket.connect(interface.context(), (target.ip, target.port), own.port);
     socket
 }
 
@@ -225,7 +252,7 @@ fn udp_socket(own: End, target: End) -> udp::Socket<'static> {
     let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 4], vec![0; 2 * MTU]);
     let mut socket = udp::Socket::new(buffer(), buffer());
     let _ = socket.bind(own.port);
-    let _ = socket.send_slice(PAYLOAD, (IpAddress::Ipv4(target.ip), target.port));
+    let _ = socket.send_slice(PAYLOAD, (target.ip, target.port));
     socket
 }
 
@@ -233,9 +260,21 @@ fn icmp_socket(own: End, target: End) -> icmp::Socket<'static> {
     let buffer = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 2 * MTU]);
     let mut socket = icmp::Socket::new(buffer(), buffer());
     let _ = socket.bind(icmp::Endpoint::Ident(own.port));
-    let request = Icmpv4Repr::EchoRequest { ident: own.port, seq_no: 0, data: PAYLOAD };
-    if let Ok(place) = socket.send(request.buffer_len(), IpAddress::Ipv4(target.ip)) {
-        request.emit(&mut Icmpv4Packet::new_unchecked(place), &ChecksumCapabilities::default());
+    let (ident, seq_no, data) = (own.port, 0, PAYLOAD);
+    match (own.ip, target.ip) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let request = Icmpv6Repr::EchoRequest { ident, seq_no, data };
+            if let Ok(place) = socket.send(request.buffer_len(), target.ip.into()) {
+                let caps = ChecksumCapabilities::default();
+                request.emit(&from, &to, &mut Icmpv6Packet::new_unchecked(place), &caps);
+            }
+        }
+        _ => {
+            let request = Icmpv4Repr::EchoRequest { ident, seq_no, data };
+            if let Ok(place) = socket.send(request.buffer_len(), target.ip.into()) {
+                request.emit(&mut Icmpv4Packet::new_unchecked(place), &ChecksumCapabilities::default());
+            }
+        }
     }
     socket
 }

@@ -1,7 +1,7 @@
 //! When whom to probe, and what is thought of each. Without I/O and clock.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::check::{Check, Tally};
@@ -178,12 +178,8 @@ impl Prober {
     }
 
     /// Goes on with everything at `now`, in milliseconds: what is to be sent, and what is to be said of whom. `gateway`
-    /// is what the probes of a check come from.
-    pub fn poll(
-        &mut self,
-        now: u64,
-        gateway: impl Fn(&Check) -> Option<Ipv4Addr>,
-    ) -> (Vec<Outgoing>, Vec<HealthReport>) {
+    /// is what the probes of a check come from, of the same family as what they go to.
+    pub fn poll(&mut self, now: u64, gateway: impl Fn(&Check) -> Option<IpAddr>) -> (Vec<Outgoing>, Vec<HealthReport>) {
         let mut outgoing = Vec::new();
         let keys: Vec<(usize, u64)> = self.targets.keys().copied().collect();
         for key in keys {
@@ -197,8 +193,9 @@ impl Prober {
                 if let Some((port, _)) = target.under_way.take() {
                     self.ports.remove(&port);
                 }
-                match (target.place, gateway(check), check.ip.to_std()) {
-                    (Some(_), Some(gateway), IpAddr::V4(ip)) => {
+                match (target.place, gateway(check)) {
+                    (Some(_), Some(gateway)) => {
+                        let ip = check.ip.to_std();
                         let port = free_port(&mut self.next_port, &self.ports);
                         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                         let (own, to) = (End { ip: gateway, port }, End { ip, port: check.port });

@@ -2,8 +2,18 @@
 
 use super::*;
 
-const OWN: End = End { ip: Ipv4Addr::new(169, 254, 1, 1), port: 61_234 };
-const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+/// A gateway, and a container that has it as its router.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    gateway: &'static str,
+    web: &'static str,
+}
+
+const FAMILIES: [Ends; 3] = [
+    Ends { gateway: "169.254.1.1", web: "10.0.0.10" },
+    Ends { gateway: "fe80::1", web: "fd10::a" },
+    Ends { gateway: "fd10::fe", web: "fd10::a" },
+];
 const DEADLINE: u64 = 1000;
 
 /// A container with a web server on port 80 and an echo service on UDP port 7.
@@ -18,12 +28,27 @@ struct Container {
     asked: Vec<u8>,
 }
 
+impl Ends {
+    fn own(self) -> End {
+        End { ip: self.gateway.parse().unwrap(), port: 61_234 }
+    }
+
+    fn target(self, port: u16) -> End {
+        End { ip: self.web.parse().unwrap(), port }
+    }
+}
+
 impl Container {
-    fn new(says: &'static str) -> Container {
+    fn new(says: &'static str, ends: Ends) -> Container {
         let mut wires = Wires::default();
         let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut wires, instant(0));
-        interface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(IpAddress::Ipv4(WEB), 32)).unwrap());
-        interface.routes_mut().add_default_ipv4_route(OWN.ip).unwrap();
+        let (web, gateway) = (ends.target(80).ip, ends.own().ip);
+        let len = if web.is_ipv4() { 32 } else { 128 };
+        interface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(web.into(), len)).unwrap());
+        match gateway {
+            IpAddr::V4(ip) => _ = interface.routes_mut().add_default_ipv4_route(ip).unwrap(),
+            IpAddr::V6(ip) => _ = interface.routes_mut().add_default_ipv6_route(ip).unwrap(),
+        }
         let mut sockets = SocketSet::new(Vec::new());
         let buffer = || tcp::SocketBuffer::new(vec![0; 4096]);
         let mut web = tcp::Socket::new(buffer(), buffer());
@@ -55,8 +80,8 @@ impl Container {
 }
 
 /// Carries packets between the two, a millisecond a round. When the outcome was known, and what it was.
-fn probe(kind: &Kind, port: u16, container: Option<&mut Container>) -> (u64, Outcome) {
-    let mut exchange = Exchange::new(kind, OWN, End { ip: WEB, port }, 0, DEADLINE, 7);
+fn probe(ends: Ends, kind: &Kind, port: u16, container: Option<&mut Container>) -> (u64, Outcome) {
+    let mut exchange = Exchange::new(kind, ends.own(), ends.target(port), 0, DEADLINE, 7);
     let mut container = container;
     let mut ended = None;
     for now in 0..=DEADLINE {
@@ -89,27 +114,33 @@ fn http(path: &str) -> Kind {
 
 #[test]
 fn a_port_that_accepts_connections_is_good() {
-    let mut web = Container::new("");
-    let (at, outcome) = probe(&Kind::Tcp, 80, Some(&mut web));
-    assert_eq!(outcome, Outcome::Good);
-    assert!(at < 10, "within a round trip, not {at} ms");
-    let left = web.sockets.get::<tcp::Socket>(web.web).state();
-    assert!(matches!(left, tcp::State::Closed | tcp::State::LastAck), "taken leave of in good order: {left:?}");
+    for ends in FAMILIES {
+        let mut web = Container::new("", ends);
+        let (at, outcome) = probe(ends, &Kind::Tcp, 80, Some(&mut web));
+        assert_eq!(outcome, Outcome::Good, "{ends:?}");
+        assert!(at < 10, "within a round trip, not {at} ms");
+        let left = web.sockets.get::<tcp::Socket>(web.web).state();
+        assert!(matches!(left, tcp::State::Closed | tcp::State::LastAck), "taken leave of in good order: {left:?}");
+    }
 }
 
 #[test]
 fn a_container_that_says_no_is_believed_at_once() {
-    for (kind, port) in [(Kind::Tcp, 81), (http("/"), 81), (Kind::Udp, 8)] {
-        let (at, outcome) = probe(&kind, port, Some(&mut Container::new("")));
-        assert_eq!(outcome, Outcome::Refused, "{kind:?}");
-        assert!(at < 10, "{kind:?}: not after {at} ms");
+    for ends in FAMILIES {
+        for (kind, port) in [(Kind::Tcp, 81), (http("/"), 81), (Kind::Udp, 8)] {
+            let (at, outcome) = probe(ends, &kind, port, Some(&mut Container::new("", ends)));
+            assert_eq!(outcome, Outcome::Refused, "{ends:?} {kind:?}");
+            assert!(at < 10, "{kind:?}: not after {at} ms");
+        }
     }
 }
 
 #[test]
 fn silence_fails_at_the_deadline() {
-    for kind in [Kind::Tcp, http("/"), Kind::Udp, Kind::Icmp] {
-        assert_eq!(probe(&kind, 80, None), (DEADLINE, Outcome::Bad), "{kind:?}");
+    for ends in FAMILIES {
+        for kind in [Kind::Tcp, http("/"), Kind::Udp, Kind::Icmp] {
+            assert_eq!(probe(ends, &kind, 80, None), (DEADLINE, Outcome::Bad), "{ends:?} {kind:?}");
+        }
     }
 }
 
@@ -123,30 +154,36 @@ fn a_page_is_asked_for_and_its_status_counts() {
         ("SSH-2.0-OpenSSH_9.6\r\n", Outcome::Bad),
         ("HTTP/1.1 ", Outcome::Bad),
     ] {
-        let mut web = Container::new(says);
-        assert_eq!(probe(&http("/healthz?a=b"), 80, Some(&mut web)).1, expected, "{says}");
-        let asked = String::from_utf8(web.asked).unwrap();
-        assert!(asked.starts_with("GET /healthz?a=b HTTP/1.1\r\nHost: 10.0.0.10\r\n"), "{asked}");
+        for (ends, host) in FAMILIES.into_iter().zip(["10.0.0.10", "[fd10::a]", "[fd10::a]"]) {
+            let mut web = Container::new(says, ends);
+            assert_eq!(probe(ends, &http("/healthz?a=b"), 80, Some(&mut web)).1, expected, "{says}");
+            let asked = String::from_utf8(web.asked).unwrap();
+            assert!(asked.starts_with(&format!("GET /healthz?a=b HTTP/1.1\r\nHost: {host}\r\n")), "{asked}");
+        }
     }
 }
 
 #[test]
 fn datagrams_and_echo_are_answered() {
-    for (kind, port) in [(Kind::Udp, 7), (Kind::Icmp, 80)] {
-        let (at, outcome) = probe(&kind, port, Some(&mut Container::new("")));
-        assert_eq!(outcome, Outcome::Good, "{kind:?}");
-        assert!(at < 10, "{kind:?}");
+    for ends in FAMILIES {
+        for (kind, port) in [(Kind::Udp, 7), (Kind::Icmp, 80)] {
+            let (at, outcome) = probe(ends, &kind, port, Some(&mut Container::new("", ends)));
+            assert_eq!(outcome, Outcome::Good, "{ends:?} {kind:?}");
+            assert!(at < 10, "{kind:?}");
+        }
     }
 }
 
 #[test]
 fn what_others_send_is_none_of_its_business() {
-    let mut exchange = Exchange::new(&Kind::Icmp, OWN, End { ip: WEB, port: 80 }, 0, DEADLINE, 7);
-    exchange.poll(0);
-    let request = exchange.sent().unwrap();
-    assert!(!exchange.receive(&request), "it comes from ourselves");
-    for garbage in [&[][..], &[0x45; 19], &[0xff; 60]] {
-        assert!(!exchange.receive(garbage));
+    for ends in FAMILIES {
+        let mut exchange = Exchange::new(&Kind::Icmp, ends.own(), ends.target(80), 0, DEADLINE, 7);
+        exchange.poll(0);
+        let request = exchange.sent().unwrap();
+        assert!(!exchange.receive(&request), "it comes from ourselves");
+        for garbage in [&[][..], &[0x45; 19], &[0x60; 39], &[0xff; 60]] {
+            assert!(!exchange.receive(garbage));
+        }
+        assert_eq!(exchange.poll(1), None);
     }
-    assert_eq!(exchange.poll(1), None);
 }

@@ -46,7 +46,7 @@ impl Server {
         let binding = parse_key("blue tcp 02:00:00:00:00:0a 10.0.0.10:80").unwrap();
         let subject = Subject { identity: 7, binding, place: self.place, health: self.health };
         self.prober.look(0, [subject].into_iter(), self.now);
-        let gateway = |_: &Check| Some(Ipv4Addr::new(169, 254, 1, 1));
+        let gateway = |_: &Check| Some(IpAddr::from([169, 254, 1, 1]));
         let (outgoing, reports) = self.prober.poll(self.now, gateway);
         for Outgoing { to, packet } in outgoing {
             assert_eq!(Some(to), HERE);
@@ -132,7 +132,7 @@ fn what_the_mapping_forgets_is_said_again() {
 fn a_binding_that_two_checks_are_about_is_healthy_when_both_say_so() {
     let silent = Check { kind: Kind::Udp, proto: Proto::UDP, ..check() };
     let mut prober = Prober::new(vec![check(), silent], 1);
-    let gateway = |_: &Check| Some(Ipv4Addr::new(169, 254, 1, 1));
+    let gateway = |_: &Check| Some(IpAddr::from([169, 254, 1, 1]));
     let mut said = Vec::new();
     let mut health = Health::Unknown;
     for now in (0..20 * INTERVAL).step_by(5) {
@@ -212,7 +212,7 @@ fn frames_of_strangers_change_nothing() {
     let mut server = Server::new(HERE);
     server.answers = false;
     server.turn();
-    let gateway = |_: &Check| Some(Ipv4Addr::new(169, 254, 1, 1));
+    let gateway = |_: &Check| Some(IpAddr::from([169, 254, 1, 1]));
     let request = {
         server.now += INTERVAL;
         server.prober.poll(server.now, gateway).0.pop().unwrap().packet
