@@ -73,6 +73,8 @@ fn both(place: Place, vlan: &[u16]) -> (World, Program) {
         _ => "role = \"uplink\"",
     };
     let vlan_key = if vlan.is_empty() { String::new() } else { format!("\nvlan = {vlan:?}") };
+    // One of the public addresses is the kernel's.
+    let vlan_key = vlan_key + "\nips = [\"203.0.113.3\"]";
     let router = format!("mac = \"{MAC_ROUTER}\"\n");
     let mut config = config_a()
         .replace("role = \"uplink\"", &format!("{role}{vlan_key}"))
@@ -107,7 +109,7 @@ fn both(place: Place, vlan: &[u16]) -> (World, Program) {
             Endpoint { proto: Proto::GRE, ip: far_public, port: 0 },
         ]
         .into();
-        wanted.public_ips = [(public, what), (far_public, what)].into();
+        wanted.public_ips = [(public, what), (far_public, PublicIp { echo: false, ..what })].into();
     }
     claims.widen(&wanted).unwrap();
     claims.set_echo(WARM, u32::MAX).unwrap();
@@ -236,6 +238,7 @@ fn named_packets_are_claimed_alike() {
             ("a cold reply", echo_reply("198.51.100.7", "192.168.50.1", WARM + 1), false),
             ("a public name", udp("198.51.100.7:9", "203.0.113.9:4500"), external),
             ("a public address's echo", echo_request("198.51.100.7", "203.0.113.9", 9), external),
+            ("that of one that the kernel has", echo_request("198.51.100.7", "203.0.113.3", 9), false),
             ("an error about ours", error("198.51.100.1", "192.168.50.1", 3, 1, &ours), true),
             (
                 "an error about a public name",

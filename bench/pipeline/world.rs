@@ -8,7 +8,7 @@ use sixway::naming::{
     BindingSpec, Located, Names, NamesWriter, Network, Networks, Ports, Protocol, Published, ReplicaId,
 };
 use sixway::neighbour::{Fib, NextHops};
-use sixway::path::{Access, Port, Role, Surroundings};
+use sixway::path::{Access, OwnAddresses, Port, Role, Surroundings};
 use sixway::table;
 use sixway::units::{Endpoint, Ip, Mac, NetworkId, PortId, PortRange, Proto, Tick, VlanTags};
 
@@ -169,11 +169,13 @@ impl World {
             mac: port_mac(PortId(index as u16)),
             mtu: 1500,
             tags: VlanTags::NONE,
+            own: OwnAddresses::default(),
         });
         let around = Surroundings {
             ports: ports.map(Some).collect(),
             networks,
             servers: vec![us],
+            kernels: Arc::default(),
             owned: OWNED,
             gateways: Vec::new(),
             uplinks: vec![UPLINK],

@@ -1,6 +1,6 @@
 //! From configuration and mapping to what the engine runs on: the same for `run`, `replay`, `explain` and the tests.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use crate::naming::{
     self, BindingKey, BindingSpec, Health, HealthReport, Located, Names, NamesWriter, Prepared, ReplicaId, View,
 };
 use crate::neighbour::{Fib, Station};
-use crate::path::{Access, Port, Probed, Role, Surroundings};
+use crate::path::{Access, OwnAddresses, Port, Probed, Role, Surroundings};
 use crate::table;
-use crate::units::{Endpoint, Mac, NetworkId, PortId, Tick, VlanTags};
+use crate::units::{Endpoint, Ip, Mac, NetworkId, PortId, Tick, VlanTags};
 
 /// MTU of a port that neither the configuration nor an interface tells of (IEEE 802.3).
 const DEFAULT_MTU: u32 = 1500;
@@ -69,12 +69,14 @@ impl Assembly {
             ports: ports.into_iter().map(Some).collect(),
             networks,
             servers: config.server.ips.clone(),
+            kernels: Arc::default(),
             owned: config.server.ports,
             gateways: config.server.gateways.clone(),
             only_uplink: if let [only] = uplinks[..] { Some(only) } else { None },
             uplinks,
             probed: Arc::new(probed(config, &names)),
         };
+        let around = with_configured_addresses(around, config, |name| interface(name).is_some());
         Ok(Assembly { around, names, writer, timers: config.timers })
     }
 }
@@ -88,7 +90,20 @@ pub fn port_of(port: &config::Port, names: &Names, found: Option<Interface>) -> 
         mac: found.map(|found| found.mac).or(port.address).unwrap_or(Mac::ZERO),
         mtu: found.map(|found| mtu_within(found.mtu, port.tags)).or(port.mtu.map(u32::from)).unwrap_or(DEFAULT_MTU),
         tags: port.tags,
+        own: OwnAddresses::default(),
     }
+}
+
+/// Gives ports without an interface the addresses that the configuration says; others have what the kernel tells of them.
+fn with_configured_addresses(around: Surroundings, config: &Config, is_there: impl Fn(&str) -> bool) -> Surroundings {
+    let ports = (0..).map(PortId).zip(&config.ports);
+    let ports = ports.filter(|(_, port)| !port.interface.as_deref().is_some_and(&is_there));
+    let by_port: Vec<(PortId, Ip)> = ports.flat_map(|(id, port)| port.ips.iter().map(move |&ip| (id, ip))).collect();
+    if by_port.is_empty() {
+        return around;
+    }
+    let all: BTreeSet<Ip> = by_port.iter().map(|&(_, ip)| ip).collect();
+    around.with_addresses(all.into_iter().collect(), &by_port)
 }
 
 /// The largest IP packet that one buffer of 4 KiB holds, beside 256 bytes of headroom, the kernel's own tail

@@ -227,8 +227,8 @@ impl Rules<'_, '_> {
         let &[kind, _, _, _, i0, i1, ..] = header.l4_bytes::<8>()?;
         let (request, reply) = header.echo_types();
         if kind == request {
-            let names = &self.cx.names;
-            return Some(self.external && names.is_public_ip(header.dst) && !self.is_server(header.dst));
+            let Context { names, around, .. } = self.cx;
+            return Some(self.external && names.is_public_ip(header.dst) && !around.is_of_host(header.dst));
         }
         if kind == reply {
             return Some(self.is_server(header.dst) && self.expects_echo(u16::from_be_bytes([i0, i1])));

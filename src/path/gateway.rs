@@ -8,7 +8,7 @@ use super::destination::Bound;
 use super::observe::{Observer, Step};
 use super::port::Role;
 use super::replica;
-use super::reply::own_address;
+use super::reply::server_address;
 use super::verdict::Reason;
 use super::walk::{Context, Walk, must_be_routable};
 use crate::frame::{IcmpError, L4, Packet};
@@ -29,7 +29,7 @@ fn is_for_public(cx: &Context<'_>, packet: &Packet) -> bool {
         return false;
     }
     match packet.l4 {
-        L4::EchoRequest { .. } => !cx.around.servers.contains(&packet.dst),
+        L4::EchoRequest { .. } => !cx.around.is_of_host(packet.dst),
         L4::IcmpError { .. } if !cx.around.is_gateway => false,
         _ => cx.names.public(Public(Flow::of(packet).dst)).is_some(),
     }
@@ -75,7 +75,7 @@ pub(super) fn decide<'g, O: Observer>(walk: &mut Walk<'_, 'g, O>, packet: &Packe
 /// not take a packet from its own address (RFC 1812 section 5.3.7): the gateway speaks for it.
 fn error_source<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Ip {
     let is_by_uplink = walk.cx.around.port(walk.port).is_some_and(|port| matches!(port.role, Role::Uplink { .. }));
-    let own = if is_by_uplink { own_address(walk, packet) } else { None };
+    let own = if is_by_uplink { server_address(walk, packet) } else { None };
     own.unwrap_or(packet.src)
 }
 
@@ -98,7 +98,10 @@ pub(super) fn may_enter<O>(walk: &Walk<'_, '_, O>, src: Endpoint, receiver: Netw
     }
 }
 
-/// Public addresses answer while somebody serves there.
+/// Public addresses answer while somebody serves there; for those of this host its kernel does.
 fn echo<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Stop {
+    if walk.cx.around.is_of_host(packet.dst) {
+        return Stop::Drop(Reason::IcmpUnrelated);
+    }
     walk.cx.names.public_ip(packet.dst).map_or(Stop::Drop(Reason::NoBinding), Stop::echo)
 }

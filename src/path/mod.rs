@@ -54,7 +54,7 @@ pub use hint::{Hint, Hints, Probed};
 pub use holder::{hold_pinned, hold_pinned_among};
 pub use ndp::{link_local, router_behind};
 pub use observe::{Chosen, Found, Observer, Silent, SourceName, Step};
-pub use port::{Access, Port, Role, Surroundings};
+pub use port::{Access, OwnAddresses, Port, Role, Surroundings};
 pub use probe::FIRST_PROBE_PORT;
 pub use verdict::{Answer, Reason, Verdict};
 pub use walk::{Context, walk};

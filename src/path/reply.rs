@@ -142,17 +142,22 @@ fn as_called<O>(walk: &Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet) 
     Some((name.ip, Way { port, from, to }))
 }
 
-/// The address that the engine speaks from: the network's gateway on an access port, the ServerIP that was addressed
-/// on an uplink.
-pub(super) fn own_address<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Option<Ip> {
+/// The address that the engine speaks from: the network's gateway on an access port; where the port leads out, the
+/// one that was addressed if this host has it, else one of the port's own (RFC 1812 section 4.3.2.4, RFC 4443 section 2.2),
+/// else, where its interface has none, our ServerIP.
+fn own_address<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Option<Ip> {
     let around = walk.cx.around;
     match &around.port(walk.port)?.role {
-        Role::Access(access) => {
-            around.networks.get(access.network)?.gateways.iter().copied().find(|ip| ip.is_v4() == packet.src.is_v4())
-        }
+        Role::Access(access) => around.networks.get(access.network)?.gateway_beside(packet.src),
+        Role::Uplink { .. } | Role::External if around.is_of_host(packet.dst) => Some(packet.dst),
         Role::Uplink { .. } | Role::External => {
-            let own = around.servers.iter().copied();
-            own.clone().find(|&ip| ip == packet.dst).or_else(|| own.clone().find(|ip| ip.is_v4() == packet.src.is_v4()))
+            around.port(walk.port)?.own.beside(packet.src).or_else(|| server_address(walk, packet))
         }
     }
+}
+
+/// The ServerIP that was addressed, else our first one of the packet's family.
+pub(super) fn server_address<O>(walk: &Walk<'_, '_, O>, packet: &Packet) -> Option<Ip> {
+    let own = walk.cx.around.servers.iter().copied();
+    own.clone().find(|&ip| ip == packet.dst).or_else(|| own.clone().find(|ip| ip.is_v4() == packet.src.is_v4()))
 }

@@ -104,6 +104,49 @@ fn a_public_address_answers_echo_while_somebody_serves_there() {
     });
 }
 
+/// A public address that the gateway's kernel has itself answers echo by the kernel, whether anybody serves there or not, and what is
+/// published under it goes on; from the moment on at which the kernel has it, and as long as it does.
+#[test]
+fn the_kernel_answers_echo_for_its_own_addresses() {
+    let mut lab = lab();
+    lab.route_public_by(&[6]);
+    let _web = Greeter::start(lab.at("web"), "web", 80);
+    // A name that nobody serves: the engine calls its address unreachable.
+    let idle = "198.51.100.90";
+    let line = format!("blue tcp - 192.168.50.2:20495 02:42:0a:00:00:0a 10.0.0.10:90 public={idle}:90 drain\n");
+    let mapping = lab.mapping().to_owned() + &line;
+    lab.set_mapping(&mapping);
+    lab.engine(6).signal(rustix::process::Signal::HUP);
+    let said = |lab: &Lab, ip: &str| lab.at("outside").attempt("ping", &["-c1", "-W1", ip]);
+    let by_engine = |lab: &Lab, ip: &str| said(lab, ip).contains("Unreachable").then_some(());
+    let by_kernel = |lab: &Lab, ip: &str| said(lab, ip).contains(" 0% packet loss").then_some(());
+    until("the engine answers", SOON, || by_engine(&lab, idle));
+    for ip in [idle, &WEB.to_string()] {
+        lab.at("s6").ip(&format!("addr add {ip}/32 dev lo"));
+    }
+    until("the kernel answers", SOON, || by_kernel(&lab, idle));
+    let answered = |lab: &mut Lab| {
+        let ports = lab.engine(6).get("/v1/ports");
+        let port = ports.as_array().expect("a list").iter().find(|at| at["name"] == "wan").expect("wan");
+        port["answers"]["echo"].as_u64().unwrap_or(0)
+    };
+    let before = answered(&mut lab);
+    lab.at("outside").run("ping", &["-c3", "-i0.01", "-W5", &WEB.to_string()]);
+    assert_eq!(answered(&mut lab), before, "not by the engine");
+    let mut stream = connect(lab.at("outside"), (WEB, 8000)).expect("what is published is reached as ever");
+    assert_eq!(greeting(&mut stream), "I am web, you are 203.0.113.9");
+    says_back(&mut stream, &[7; 50_000]).expect("both directions work");
+
+    lab.engine(6).kill();
+    lab.engine(6).start();
+    until("an engine that starts knows it", SOON, || by_kernel(&lab, idle));
+    lab.engine(6).take_over();
+    assert!(by_kernel(&lab, idle).is_some(), "{}", said(&lab, idle));
+    lab.at("s6").ip(&format!("addr del {idle}/32 dev lo"));
+    until("the engine answers again", SOON, || by_engine(&lab, idle));
+    says_back(&mut stream, &[7; 50_000]).expect("nothing of this has disturbed the connection");
+}
+
 /// Two gateways, without a word between them, carry the connections of two replicas. One is killed and comes back: a
 /// connection that another gateway takes over stays on its replica.
 #[test]

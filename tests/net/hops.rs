@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::lab::dual::{OUTSIDE6, six_of};
 use crate::lab::peers::{Greeter, Parrot};
-use crate::lab::{CAST, Lab, MAPPING, OUTSIDE};
+use crate::lab::{CAST, Lab, MAPPING, OUTSIDE, SOON, until};
 
 const SIX: &str = "\
 blue   tcp  02:00:00:00:00:02  [fd50::2]:20480        02:42:0a:00:00:0a  [fd10::a]:80  public=[2001:db8:51::80]:80
@@ -77,7 +77,8 @@ fn traceroute_shows_the_way_to_the_outside() {
     }
 }
 
-/// From outside: the gateway, the server of the replica, which shows the public address, and the container, which does too. Echo is answered by the gateway.
+/// From outside: the gateway by the address of its NIC there, the server of the replica, which shows the public address, and the
+/// container, which does too. Echo is answered by the gateway.
 #[test]
 fn traceroute_from_outside_shows_the_gateway_and_the_server() {
     let lab = lab();
@@ -85,8 +86,8 @@ fn traceroute_from_outside_shows_the_gateway_and_the_server() {
     let _parrots = [web.into(), six.into()].map(|ip: IpAddr| Parrot::on(lab.at("web"), SocketAddr::new(ip, 7)));
     let _greeter = Greeter::start(lab.at("web"), "web", 80);
     let publics = [
-        ("198.51.100.80", ["192.168.50.6", "198.51.100.80", "198.51.100.80"]),
-        ("2001:db8:51::80", ["fd50::6", "2001:db8:51::80", "2001:db8:51::80"]),
+        ("198.51.100.80", ["198.18.6.1", "198.51.100.80", "198.51.100.80"]),
+        ("2001:db8:51::80", ["fd18:6::1", "2001:db8:51::80", "2001:db8:51::80"]),
     ];
     for (public, inward) in publics {
         let to = public.parse().expect("an address");
@@ -94,6 +95,26 @@ fn traceroute_from_outside_shows_the_gateway_and_the_server() {
         assert_eq!(hops(&lab, "outside", &["-T", "-p", "80"], to), inward, "TCP");
         assert_eq!(hops(&lab, "outside", &["-I"], to), [public], "echo");
     }
+}
+
+/// The address of a gateway's NIC changes while it runs, and with it what clients see; without any, it is the ServerIP.
+#[test]
+fn a_gateway_shows_the_address_that_its_nic_has_now() {
+    let lab = lab();
+    let public = IpAddr::from([198, 51, 100, 80]);
+    let first_hop = || hops(&lab, "outside", &["-U", "-p", "7", "-m1"], public).pop().unwrap_or_default();
+    assert_eq!(first_hop(), "198.18.6.1");
+    let (gateway, outside) = (lab.at("s6"), lab.at("outside"));
+    gateway.ip("addr del 198.18.6.1/24 dev wan");
+    gateway.ip("addr add 198.18.6.77/24 dev wan");
+    outside.ip("route replace 198.51.100.0/24 via 198.18.6.77 dev gw6 src 203.0.113.9");
+    until("the new address", SOON, || (first_hop() == "198.18.6.77").then_some(()));
+    // The host outside has to find the way without asking for it.
+    let wan = gateway.ip("-o link show dev wan");
+    let mac = wan.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC");
+    outside.ip(&format!("neigh replace 198.18.6.77 lladdr {mac} dev gw6"));
+    gateway.ip("addr del 198.18.6.77/24 dev wan");
+    until("the ServerIP", SOON, || (first_hop() == "192.168.50.6").then_some(()));
 }
 
 /// An address without its interface.

@@ -188,6 +188,7 @@ mod tests {
             role,
             address: None,
             mtu: None,
+            ips: Vec::new(),
             tags: VlanTags::NONE,
             routes: None,
         }

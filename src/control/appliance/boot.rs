@@ -164,6 +164,7 @@ pub(super) fn appliance(
         advertiser: Mutex::new(advertiser),
         writer: Arc::new(Turn::new(assembly.writer)),
         on_host: Mutex::new(ports),
+        told: Mutex::new(assembly.around.kernels),
         journal: Mutex::new(journal),
     }
 }

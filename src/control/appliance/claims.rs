@@ -34,7 +34,7 @@ impl Wanted {
             if is_published {
                 for proto in binding.proto().each(binding.ip()) {
                     let Some(Public(name)) = names.public_name(binding, proto) else { continue };
-                    publics.push((name, !around.servers.contains(&name.ip)));
+                    publics.push((name, !around.is_of_host(name.ip)));
                 }
             }
         }
@@ -69,6 +69,11 @@ impl Wanted {
         }
         claims
     }
+}
+
+/// What the engine does for a public address: the kernel answers echo for its own. `arp`: as above.
+pub(super) fn public_ip(around: &Surroundings, ip: Ip, arp: bool) -> PublicIp {
+    PublicIp { echo: !around.is_of_host(ip), neighbour: arp }
 }
 
 /// What a change set adds to the names that are claimed, and takes from them.
@@ -132,7 +137,7 @@ impl Names {
         }
         if is_gateway {
             claims.publics = self.publics.iter().copied().collect();
-            let what = |ip| PublicIp { echo: !around.servers.contains(&ip), neighbour: arp };
+            let what = |ip| public_ip(around, ip, arp);
             claims.public_ips = self.public_ips.iter().map(|&ip| (ip, what(ip))).collect();
         }
         claims

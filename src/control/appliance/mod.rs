@@ -12,6 +12,7 @@ mod held;
 mod keeping;
 mod news;
 mod observed;
+mod own;
 mod policy;
 mod ports;
 mod preparation;
@@ -41,7 +42,7 @@ use crate::control::journal::Journal;
 use crate::control::kernel::Link;
 use crate::engine::{Engine, EngineConfig, Tables};
 use crate::naming::NamesWriter;
-use crate::units::PortId;
+use crate::units::{Ip, PortId};
 use stages::Stages;
 use succession::Succession;
 
@@ -73,6 +74,8 @@ pub struct Appliance {
     writer: Arc<Turn<NamesWriter>>,
     /// Locked for moments, and so are the surroundings of `tables` when they are replaced.
     on_host: Mutex<Host>,
+    /// The kernel's addresses that the XDP programs know of. Whoever changes them has the turn first.
+    told: Mutex<Arc<[Ip]>>,
     /// None if change sets are not kept, or while another engine takes over. Locked for moments; who changes the mapping
     /// has the turn first.
     journal: Mutex<Option<Journal>>,
@@ -105,6 +108,10 @@ impl Appliance {
 
     fn prober(&self) -> MutexGuard<'_, Prober> {
         self.prober.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self) -> MutexGuard<'_, Arc<[Ip]>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn advertiser(&self) -> MutexGuard<'_, Advertiser> {

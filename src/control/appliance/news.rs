@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::control::assemble::fixed_hops;
 use crate::control::config::Config;
-use crate::control::kernel::{Change, Questions, watch};
+use crate::control::kernel::{Addresses, Change, Questions, watch};
 use crate::neighbour::NextHops;
 use crate::units::PortId;
 
@@ -21,7 +21,7 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Begins to follow links, and routes over the configured uplinks and external ports.
+    /// Begins to follow links, addresses, and routes over the configured uplinks and external ports.
     pub fn follow(runtime: &Runtime, config: &Config, questions: Questions) -> News {
         let (report, changes) = mpsc::unbounded_channel();
         let ways: Vec<(String, PortId)> = ways(config).collect();
@@ -33,14 +33,18 @@ impl News {
         News { changes, watching, early: Vec::new() }
     }
 
-    /// Waits for the first word on next hops. None if the kernel can't be followed.
-    pub async fn next_hops(&mut self) -> Option<NextHops> {
-        loop {
-            match self.changes.recv().await? {
-                Change::NextHops(hops) => return Some(hops),
+    /// Waits for the first word on next hops and on the kernel's addresses. Nothing of either if the kernel can't be
+    /// followed.
+    pub async fn beginning(&mut self) -> (Option<NextHops>, Addresses) {
+        let mut known = Addresses::default();
+        while let Some(change) = self.changes.recv().await {
+            match change {
+                Change::NextHops(hops) => return (Some(hops), known),
+                Change::Addresses(addresses) => known = addresses,
                 other => self.early.push(other),
             }
         }
+        (None, known)
     }
 
     /// Notes all news for as long as the kernel can be followed.

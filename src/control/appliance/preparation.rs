@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::boot::BootError;
 use super::keeping;
+use super::own::surrounded;
 use super::remembered::{self, Remembered};
 use super::stages::Stages;
 use super::state_file::network_namespace;
@@ -12,7 +13,7 @@ use crate::afxdp::Copying;
 use crate::control::assemble::{Assembly, Interface, port_of};
 use crate::control::config::{self, Config, Port, Role};
 use crate::control::journal::Start;
-use crate::control::kernel::{Link, capability, links};
+use crate::control::kernel::{Addresses, Link, capability, links};
 use crate::engine::{EngineConfig, Memory, Poll, PortConfig, Resolve};
 use crate::units::PortId;
 
@@ -79,6 +80,12 @@ impl Preparation {
         }
         stages.done("mapping read");
         Ok(Preparation { config, ports: planned, ports_file, remembered, assembly, journal, engine, stages })
+    }
+
+    /// Takes note of the kernel's addresses, which the programs have to know of from the beginning.
+    pub fn with_addresses(mut self, addresses: &Addresses) -> Preparation {
+        self.assembly.around = surrounded(&self.assembly.around, addresses);
+        self
     }
 
     /// The workers' configuration, now that it is known where packets arrive in several buffers.

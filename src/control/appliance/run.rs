@@ -92,14 +92,18 @@ pub fn run(config: Config, manner: Manner) -> Result<(), RunError> {
     let prepared = Preparation::new(config, with_memory, Arc::clone(&resolve), stages).map_err(RunError::Boot)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;
     let mut news = News::follow(&runtime, &prepared.config, questions);
-    let hops = runtime.block_on(news.next_hops());
+    let (hops, addresses) = runtime.block_on(news.beginning());
+    let prepared = prepared.with_addresses(&addresses);
     let begins = [NotifyState::MainPid(std::process::id()), NotifyState::Ready];
     // A service manager knows the process that it has started.
     let begins = if socket.is_some() { &begins[1..] } else { &begins };
     let (appliance, socket) = match socket {
         Some(socket) => (boot(prepared, hops, holder.as_deref()).map_err(RunError::Boot)?, socket),
         None => {
-            let again = |config| Preparation::new(config, false, Arc::clone(&resolve), stages);
+            let again = |config| {
+                let prepared = Preparation::new(config, false, Arc::clone(&resolve), stages)?;
+                Ok(prepared.with_addresses(&addresses))
+            };
             let take_over = |prepared| take_over(prepared, hops.clone(), holder.as_deref());
             take_over_once_ports_stay(prepared, again, take_over).map_err(RunError::Boot)?
         }
@@ -240,6 +244,7 @@ impl Appliance {
                 _ = probing.tick() => {
                     self.probe();
                     self.advertise();
+                    self.tell_of_addresses();
                     // What the last change retired; every change clears up after those before it.
                     if let Ok(mut writer) = self.writer.try_lock() {
                         writer.reclaim();
@@ -269,6 +274,7 @@ impl Appliance {
                 self.tables.hops.store(hops);
                 self.tables.hops.reclaim();
             }
+            Change::Addresses(addresses) => self.note_addresses(&addresses),
             Change::Link(link) => self.note_link(link),
             Change::LinkGone { index, .. } => {
                 if let Some(id) = self.port_on(index) {

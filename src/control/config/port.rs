@@ -3,12 +3,12 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::units::{Mac, VlanTags};
+use crate::units::{Ip, Mac, VlanTags};
 
 use super::mistake::Mistakes;
 use super::network::{self, check_known, check_repeated};
 use super::reader::Section;
-use super::{check_mac, check_name};
+use super::{check_mac, check_name, check_station};
 
 /// One `[[port]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +21,8 @@ pub struct Port {
     pub address: Option<Mac>,
     /// Its MTU, where there is no interface to ask.
     pub mtu: Option<u16>,
+    /// The addresses of an uplink or external port, where there is no interface to ask.
+    pub ips: Vec<Ip>,
     /// The VLAN tags that frames bear on an uplink or external port.
     pub tags: VlanTags,
     /// The device whose routes and neighbours are the port's, where it is not the interface itself: the kernel's own for
@@ -68,6 +70,7 @@ pub(super) struct Draft {
     arp: bool,
     address: Option<Spanned<Mac>>,
     mtu: Option<Spanned<u32>>,
+    ips: Vec<Spanned<Ip>>,
     tags: VlanTags,
     pub(super) routes: Option<Spanned<String>>,
 }
@@ -105,6 +108,7 @@ impl Draft {
             role,
             address: self.address.map(Spanned::into_inner),
             mtu: self.mtu.and_then(|mtu| u16::try_from(mtu.into_inner()).ok()),
+            ips: self.ips.into_iter().map(Spanned::into_inner).collect(),
             tags: self.tags,
             routes: self.routes.map(Spanned::into_inner),
         })
@@ -146,9 +150,13 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Draft {
         arp: flag(section.flag("arp")),
         address,
         mtu: section.integer("mtu", MIN_MTU..=u32::from(u16::MAX)),
+        ips: section.list("ips"),
         tags: read_tags(section),
         routes: section.text("routes"),
     };
+    for ip in &draft.ips {
+        check_station(ip, "ips", section.mistakes);
+    }
     if let Some(routes) = &draft.routes {
         check_interface(routes, section.mistakes);
         if !section.has("interface") {
@@ -182,7 +190,7 @@ fn read_tags(section: &mut Section<'_, '_, '_>) -> VlanTags {
 fn check_role(port: &Draft, section: &mut Section<'_, '_, '_>) {
     let Some(role) = port.role.as_ref().map(|role| *role.get_ref()) else { return };
     let (word, foreign): (_, &[&'static str]) = match role {
-        Kind::Access => ("access", &["external", "arp", "vlan", "routes"]),
+        Kind::Access => ("access", &["external", "arp", "ips", "vlan", "routes"]),
         Kind::Uplink => ("uplink", &["network", "mac", "id"]),
         Kind::External => ("external", &["network", "mac", "id", "external"]),
     };

@@ -252,6 +252,20 @@ fn several_uplinks_tell_which_stations_are_behind_which() {
 }
 
 #[test]
+fn a_port_that_leads_out_may_have_addresses() {
+    let ips = parse(&DESIGN.replace("mtu = 1500", "ips = [\"198.18.6.1\", \"fd18::1\"]")).unwrap().ports[0].ips.clone();
+    assert_eq!(ips, ["198.18.6.1".parse().unwrap(), "fd18::1".parse().unwrap()]);
+    let wrong = |from: &str, to: &str| parse(&DESIGN.replace(from, to)).unwrap_err();
+    let on_access = wrong("network = \"blue\"\nmac", "network = \"blue\"\nips = [\"10.0.0.1\"]\nmac");
+    assert!(
+        matches!(&on_access[..], [one] if one.contains("`ips` has no meaning on a port with role")),
+        "{on_access:?}"
+    );
+    let of_nobody = wrong("mtu = 1500", "ips = [\"224.0.0.1\"]");
+    assert!(matches!(&of_nobody[..], [one] if one.contains("`ips`")), "{of_nobody:?}");
+}
+
+#[test]
 fn a_network_with_ipv6_says_how_often_its_router_advertises_itself() {
     let with = |text: &str| parse(&DESIGN.replace("gateway = \"169.254.1.1\"", text));
     let config = with("gateway = [\"169.254.1.1\", \"fe80::1\"]\nra_interval_s = 4").unwrap();

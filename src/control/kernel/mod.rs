@@ -1,5 +1,6 @@
-//! What the kernel knows of links, routes and neighbours, over netlink (rtnetlink(7)).
+//! What the kernel knows of links, addresses, routes and neighbours, over netlink (rtnetlink(7)).
 
+mod address;
 mod capability;
 mod dump;
 mod link;
@@ -7,6 +8,7 @@ mod message;
 mod pair;
 mod watch;
 
+pub use address::Addresses;
 pub use capability::{Capability, Queues, capability};
 pub use link::{Link, links};
 pub use pair::{Pair, pair, remove_pairs};

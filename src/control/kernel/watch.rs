@@ -8,13 +8,14 @@ use futures_util::{FutureExt, StreamExt};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::neighbour::NeighbourMessage;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage, link::LinkMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage, address::AddressMessage, link::LinkMessage};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::mpsc;
 
 use crate::neighbour::{Fib, NextHops};
 use crate::units::{Ip, PortId};
 
+use super::address::{AddressTable, Addresses};
 use super::dump::dump;
 use super::link::Link;
 use super::message;
@@ -24,6 +25,8 @@ use super::message;
 pub enum Change {
     /// What workers read from now on.
     NextHops(NextHops),
+    /// The kernel has other addresses.
+    Addresses(Addresses),
     /// An interface appeared or changed: up, down, renamed, another MTU.
     Link(Link),
     /// An interface is gone, or in another network namespace.
@@ -60,8 +63,9 @@ impl Resolver {
 
 /// Follows the kernel for as long as the future is polled, on a current-thread runtime. `fib` holds what the
 /// configuration says; `ways` are the interfaces whose routes and neighbours count, each with the port that packets leave by
-/// then. Links are watched all, for ports come and go.
-/// Reports first what there is, then every change; of next hops only the state after a burst of changes.
+/// then. Links are watched all, for ports come and go, and so are addresses.
+/// Reports first what there is, next hops last, then every change; of next hops and addresses only the state after a burst of
+/// changes.
 ///
 /// # Errors
 /// Netlink's; a lost message is none, for then everything is dumped again.
@@ -85,11 +89,23 @@ pub async fn watch(
     let (mut requests, handle, _) = rtnetlink::new_connection()?;
     requests.set_forward_done(true);
     tokio::spawn(requests);
-    let mut watcher = Watcher { handle, fib, ways: ways.into_iter().collect(), links: BTreeMap::new(), report };
+    let mut watcher = Watcher {
+        handle,
+        fib,
+        ways: ways.into_iter().collect(),
+        links: BTreeMap::new(),
+        addresses: AddressTable::default(),
+        told: None,
+        report,
+    };
     let mut refresh = tokio::time::interval(REFRESH);
     let mut stale = Stale::ALL;
     loop {
-        if watcher.bring_up_to_date(stale).await? {
+        watcher.bring_up_to_date(stale).await?;
+        if stale.own {
+            watcher.tell_addresses();
+        }
+        if stale.next_hops {
             watcher.publish();
         }
         stale = Stale::default();
@@ -113,21 +129,28 @@ struct Stale {
     links: bool,
     routes: bool,
     stations: bool,
+    addresses: bool,
     /// The tables are right, but what workers read is older.
     next_hops: bool,
+    /// The same of what was told of addresses.
+    own: bool,
 }
 
 impl Stale {
-    const ALL: Stale = Stale { links: true, routes: true, stations: true, next_hops: true };
-    const ROUTES: Stale = Stale { links: false, routes: true, stations: false, next_hops: true };
-    const NEXT_HOPS: Stale = Stale { links: false, routes: false, stations: false, next_hops: true };
-    const NOTHING: Stale = Stale { links: false, routes: false, stations: false, next_hops: false };
+    const ALL: Stale = Stale { links: true, routes: true, stations: true, addresses: true, next_hops: true, own: true };
+    const NOTHING: Stale =
+        Stale { links: false, routes: false, stations: false, addresses: false, next_hops: false, own: false };
+    const NEXT_HOPS: Stale = Stale { next_hops: true, ..Stale::NOTHING };
+    const ROUTES: Stale = Stale { routes: true, ..Stale::NEXT_HOPS };
+    const ROUTES_AND_OWN: Stale = Stale { own: true, ..Stale::ROUTES };
 
     fn add(&mut self, other: Stale) {
         self.links |= other.links;
         self.routes |= other.routes;
         self.stations |= other.stations;
+        self.addresses |= other.addresses;
         self.next_hops |= other.next_hops;
+        self.own |= other.own;
     }
 }
 
@@ -137,12 +160,15 @@ struct Watcher<R> {
     ways: BTreeMap<String, PortId>,
     /// All links by index, as last reported.
     links: BTreeMap<u32, Link>,
+    addresses: AddressTable,
+    /// What was told of them last.
+    told: Option<Addresses>,
     report: R,
 }
 
 impl<R: FnMut(Change)> Watcher<R> {
-    /// Dumps what is stale. True if what workers read is older than the tables now.
-    async fn bring_up_to_date(&mut self, stale: Stale) -> io::Result<bool> {
+    /// Dumps what is stale.
+    async fn bring_up_to_date(&mut self, stale: Stale) -> io::Result<()> {
         if stale.links {
             let before: Vec<u32> = self.links.keys().copied().collect();
             let mut seen = BTreeSet::new();
@@ -180,13 +206,36 @@ impl<R: FnMut(Change)> Watcher<R> {
                 }
             }
         }
-        Ok(stale.next_hops)
+        if stale.addresses {
+            let addresses = dump(&self.handle, RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
+            self.addresses.clear();
+            for answer in &addresses {
+                if let RouteNetlinkMessage::NewAddress(message) = answer {
+                    self.addresses.set(message);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn publish(&mut self) {
-        let way = |link: &Link| Some((link.index, *self.ways.get(&link.name)?));
-        self.fib.set_interfaces(self.links.values().filter_map(way));
+        let ports = self.ports();
+        self.fib.set_interfaces(ports);
         (self.report)(Change::NextHops(self.fib.next_hops()));
+    }
+
+    fn tell_addresses(&mut self) {
+        let addresses = self.addresses.shown(&self.ports());
+        if self.told.as_ref() != Some(&addresses) {
+            self.told = Some(addresses.clone());
+            (self.report)(Change::Addresses(addresses));
+        }
+    }
+
+    /// The ports that packets leave by, by interface.
+    fn ports(&self) -> BTreeMap<u32, PortId> {
+        let way = |link: &Link| Some((link.index, *self.ways.get(&link.name)?));
+        self.links.values().filter_map(way).collect()
     }
 
     /// Takes one change in. What it makes stale must be brought up to date.
@@ -229,8 +278,13 @@ impl<R: FnMut(Change)> Watcher<R> {
                 }
             }
             // With an address go the routes that it brought, without a word of them (fib_sync_down_addr).
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_)) => {
-                Stale::ROUTES
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message)) => {
+                self.addresses.set(&message);
+                Stale::ROUTES_AND_OWN
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(message)) => {
+                self.addresses.remove(&message);
+                Stale::ROUTES_AND_OWN
             }
             NetlinkPayload::Overrun(_) => Stale::ALL,
             _ => Stale::NOTHING,
@@ -253,7 +307,7 @@ impl<R: FnMut(Change)> Watcher<R> {
         let is_way = [Some(&link), before.as_ref()].into_iter().flatten().any(|link| self.is_way(link));
         (self.report)(Change::Link(link));
         // A link that goes down loses its IPv4 routes, without a word of them (fib_sync_down_dev).
-        if is_way { Stale::ROUTES } else { Stale::NOTHING }
+        if is_way { Stale::ROUTES_AND_OWN } else { Stale::NOTHING }
     }
 
     fn is_way(&self, link: &Link) -> bool {
@@ -262,7 +316,8 @@ impl<R: FnMut(Change)> Watcher<R> {
 
     fn take_link_gone(&mut self, index: u32) -> Stale {
         let Some(link) = self.links.remove(&index) else { return Stale::NOTHING };
-        let stale = if self.is_way(&link) { Stale::ROUTES } else { Stale::NOTHING };
+        let stale = if self.is_way(&link) { Stale::ROUTES_AND_OWN } else { Stale::NOTHING };
+        self.addresses.forget(index);
         (self.report)(Change::LinkGone { name: link.name, index });
         stale
     }

@@ -96,6 +96,53 @@ fn with_mac(octets: [u8; 6]) -> impl Fn(NextHop) -> bool {
     move |hop| matches!(hop, NextHop::Ready { mac, .. } if mac == Mac(octets))
 }
 
+/// Addresses, of all interfaces and of the ports, as the kernel changes them; lo's and link-local ones count for nothing.
+#[test]
+fn addresses_follow_the_kernel() {
+    if !in_fresh_namespace("control::kernel::watch::tests::addresses_follow_the_kernel") {
+        return;
+    }
+    ip("link set lo up");
+    ip("link add eth1 type veth peer name far");
+    ip("link add eth3 type veth peer name farther");
+    ip("addr add 192.168.50.1/24 dev eth1");
+    ip("addr add 10.9.9.9/32 dev eth3");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut watched = Watched::start();
+        let mut until = async |story: &str, all: &[&str], own: &[&str]| {
+            let text = |ip: &Ip| ip.to_string();
+            let seen = |change| match change {
+                Change::Addresses(Addresses { all: ips, by_port }) => {
+                    let by_port: Vec<(PortId, String)> = by_port.iter().map(|(port, ip)| (*port, text(ip))).collect();
+                    let own: Vec<(PortId, String)> = own.iter().map(|ip| (UPLINK, (*ip).to_owned())).collect();
+                    (ips.iter().map(text).eq(all.iter().copied()) && by_port == own).then_some(())
+                }
+                _ => None,
+            };
+            watched.until(story, seen).await;
+        };
+        until("there from the beginning", &["10.9.9.9", "192.168.50.1"], &["192.168.50.1"]).await;
+        ip("addr add 203.0.113.80/32 dev lo");
+        until("on lo", &["10.9.9.9", "192.168.50.1", "203.0.113.80"], &["192.168.50.1"]).await;
+        ip("addr add 198.18.6.1/24 dev eth1");
+        let three = ["10.9.9.9", "192.168.50.1", "198.18.6.1", "203.0.113.80"];
+        until("another of the port", &three, &["192.168.50.1", "198.18.6.1"]).await;
+        ip("addr del 192.168.50.1/24 dev eth1");
+        until("the first is gone", &["10.9.9.9", "198.18.6.1", "203.0.113.80"], &["198.18.6.1"]).await;
+        ip("link set far up");
+        ip("link set eth1 up");
+        ip("addr add 2001:db8::1/64 dev eth1 nodad");
+        let four = ["10.9.9.9", "198.18.6.1", "203.0.113.80", "2001:db8::1"];
+        until("of IPv6", &four, &["198.18.6.1", "2001:db8::1"]).await;
+        ip("link set eth1 down");
+        ip("link set eth1 name eth0");
+        until("the interface is another", &four[..3], &[]).await;
+        ip("link del eth0");
+        until("the interface is gone", &["10.9.9.9", "203.0.113.80"], &[]).await;
+    });
+}
+
 #[test]
 fn next_hops_follow_the_kernel() {
     if !in_fresh_namespace("control::kernel::watch::tests::next_hops_follow_the_kernel") {
