@@ -84,11 +84,18 @@ fn leave<'g, O: Observer>(
     Plan { src, dst, error_source: flow.is_error().then_some(src.ip), to }
 }
 
-/// A station has a link-local address whatever it is bound to, and may ask by that whether its router is there.
+/// A station has a link-local address whatever it is bound to, and may ask by that whether its router is there. From there
+/// comes also what a socket without an address of its own sends to a link-local one (RFC 6724 section 5, rule 2).
 #[cold]
 fn of_nobody(network: &Network, packet: &Packet, reason: Reason) -> Stop {
-    let asks = matches!(packet.l4, L4::EchoRequest { .. }) && network.gateways.contains(&packet.dst);
-    if asks && is_link_local(packet.src) { Stop::Echo } else { Stop::Drop(reason) }
+    if !is_link_local(packet.src) || !network.gateways.contains(&packet.dst) {
+        return Stop::Drop(reason);
+    }
+    match packet.l4 {
+        L4::EchoRequest { .. } => Stop::Echo,
+        L4::Udp { .. } if probe::may_be_answer(packet) => Stop::Heard,
+        _ => Stop::Drop(reason),
+    }
 }
 
 /// The gateway address answers echo, sends probes, and holds nothing else.

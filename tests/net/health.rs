@@ -214,13 +214,17 @@ fn all_kinds_of_probes_are_answered_by_a_sealed_container() {
     let checks = ["10.0.0.10", "fd10::a"].map(|ip| {
         kinds.map(|(proto, kind, port)| {
             let head = format!("[[health]]\nnetwork = \"blue\"\nip = \"{ip}\"\nport = {port}");
-            format!("{head}\nproto = \"{proto}\"\nkind = \"{kind}\"\ninterval_ms = 50\n")
+            format!("{head}\nproto = \"{proto}\"\nkind = \"{kind}\"\ninterval_ms = 50\ndamping = false\n")
         })
     });
     lab.set_networks(&format!("{NETWORKS}\n{}", checks.concat().concat()));
-    lab.start(2);
     let _web = Process::start(lab.at("web"), "web");
     let _parrot = Parrot::on(lab.at("web"), (Ipv6Addr::UNSPECIFIED, 7).into());
+    // From then on it has a link-local address to answer from.
+    until("the container's addresses are checked", SOON, || {
+        lab.at("web").ip("-6 addr show dev eth0 tentative").is_empty().then_some(())
+    });
+    lab.start(2);
     until("healthy bindings", SOON, || {
         let list = request(&lab.engine(2).socket(), "GET /v1/health", &Value::Null);
         (list.matches(r#""state":"healthy""#).count() == 2 * kinds.len()).then_some(())

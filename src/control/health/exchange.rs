@@ -100,7 +100,9 @@ impl Exchange {
     /// Takes an IP packet from the container. False if it has nothing to do with this exchange.
     pub fn receive(&mut self, packet: &[u8]) -> bool {
         let Some((src, dst, is_unreachable)) = read(packet) else { return false };
-        if (src, dst) != (self.target.ip, self.own.ip) {
+        // A service that listens at all addresses answers a link-local one from its own (RFC 6724 section 5, rule 2).
+        let is_beside = matches!((&self.kind, src), (Kind::Udp, IpAddr::V6(ip)) if ip.is_unicast_link_local());
+        if dst != self.own.ip || src != self.target.ip && !is_beside {
             return false;
         }
         self.refused |= is_unreachable;

@@ -137,7 +137,7 @@ impl Prober {
         let bounds = usize::from(packet.l3_at)..packet.l3_end as usize;
         let (Some(key), Some(ip)) = (self.ports.get(&own), frame.bytes().get(bounds)) else { return };
         if let Some(target) = self.targets.get_mut(key)
-            && target.place.is_some_and(|place| place.port == port)
+            && target.place == Some(Place { port, mac: packet.eth_src })
             && let Some((_, exchange)) = &mut target.under_way
         {
             exchange.receive(ip);

@@ -174,6 +174,28 @@ fn datagrams_and_echo_are_answered() {
     }
 }
 
+/// A UDP service that listens at all addresses answers a link-local one from the one of its own link.
+#[test]
+fn a_datagram_from_beside_counts_and_nothing_else_from_there() {
+    let ends = FAMILIES[1];
+    for (kind, outcome) in [(Kind::Udp, Some(Outcome::Good)), (Kind::Icmp, None)] {
+        let mut exchange = Exchange::new(&kind, ends.own(), ends.target(7), 0, DEADLINE, 7);
+        let mut container = Container::new("", ends);
+        exchange.poll(0);
+        container.wires.incoming.extend(exchange.sent());
+        container.poll(0);
+        let mut answer = container.wires.outgoing.pop_front().unwrap();
+        // fe80::a: the checksum falls by as much as the address grows.
+        let checksum_at = if kind == Kind::Udp { 46 } else { 42 };
+        let sum = u16::from_be_bytes([answer[checksum_at], answer[checksum_at + 1]]);
+        let (sum, borrow) = sum.overflowing_sub(0xfe80 - 0xfd10);
+        answer[checksum_at..checksum_at + 2].copy_from_slice(&(sum - u16::from(borrow)).to_be_bytes());
+        answer[8..10].copy_from_slice(&[0xfe, 0x80]);
+        assert_eq!(exchange.receive(&answer), outcome.is_some());
+        assert_eq!(exchange.poll(1), outcome, "{kind:?}");
+    }
+}
+
 #[test]
 fn what_others_send_is_none_of_its_business() {
     for ends in FAMILIES {

@@ -73,7 +73,7 @@ impl Server {
 
 /// The Ethernet frame of the reply to an echo request.
 fn reply(request: &[u8]) -> Vec<u8> {
-    let mut frame = [&[2; ETHERNET_LEN - 2][..], &[0x08, 0x00], request].concat();
+    let mut frame = [&[2; 6][..], &MAC.0, &[0x08, 0x00], request].concat();
     let ip = &mut frame[ETHERNET_LEN..];
     let (src, dst) = ip[12..20].split_at_mut(4);
     src.swap_with_slice(dst);
