@@ -84,8 +84,8 @@ impl Hints {
     }
 }
 
-/// True if a container refuses with this packet: a reset, or ICMP port or protocol unreachable, of either family. Which connection it is
-/// about does not matter: one that the application itself has reset costs a probe.
+/// True if a container refuses with this packet: a reset, or ICMP port or protocol unreachable, of either family. Which
+/// connection it is about does not matter: one that the application itself has reset costs a probe.
 #[inline(always)]
 pub(super) fn refuses(packet: &Packet) -> bool {
     match packet.l4 {
