@@ -54,20 +54,6 @@ impl Sum {
         Sum(self.0 + !old as u64 + new as u64)
     }
 
-    /// With two words replaced.
-    #[inline]
-    #[must_use]
-    pub const fn replace_u32(self, old: u32, new: u32) -> Sum {
-        Sum(self.0 + !old as u64 + new as u64)
-    }
-
-    /// With an address replaced by another of its family.
-    #[inline]
-    #[must_use]
-    pub const fn replace_ip(self, old: Ip, new: Ip) -> Sum {
-        self.plus_ip(new).minus(Sum::ZERO.plus_ip(old))
-    }
-
     /// The 16-bit sum, carries added in. It is 0 only if every word was 0.
     #[inline]
     #[must_use]
