@@ -39,7 +39,7 @@ pub(super) fn parse(
     }
 
     let total_len = (version_to_len & 0xffff) as usize;
-    if total_len < header_len || (total_len > l3.len() && total_len > l3.len() + frame.rest_len()) {
+    if total_len < header_len || ETHERNET_LEN + total_len > frame.total_len() {
         return Err(Malformed::BadTotalLength);
     }
     let flags_offset = id_to_offset as u16;
@@ -103,7 +103,7 @@ pub(super) fn fragment_of(offset: u16, more: bool, payload_len: usize, proto: Pr
     if overlaps_tcp || too_long || odd || payload_len == 0 {
         return Err(Malformed::BadFragment);
     }
-    Ok(if offset == 0 { Fragment::First } else { Fragment::Later })
+    Ok(Fragment::of(offset, more))
 }
 
 /// Checks a header that does not begin with version 4 and five words; gives its length, and true if it holds a source
@@ -114,14 +114,12 @@ fn check_long_header(l3: &[u8], version_ihl: u8) -> Result<(usize, bool), Malfor
         return Err(Malformed::BadVersion);
     }
     let header_len = usize::from(version_ihl & 0xf) * 4;
-    if header_len < HEADER_LEN {
-        return Err(Malformed::BadHeaderLength);
-    }
     let header = l3.get(..header_len).ok_or(Malformed::BadHeaderLength)?;
+    let options = header.get(HEADER_LEN..).ok_or(Malformed::BadHeaderLength)?;
     if checksum::of(header).fold() != 0xffff {
         return Err(Malformed::BadIpChecksum);
     }
-    Ok((header_len, has_source_route(header.get(HEADER_LEN..).unwrap_or_default())?))
+    Ok((header_len, has_source_route(options)?))
 }
 
 /// Walks the options: true if one is a loose or strict source route.
@@ -191,7 +189,7 @@ mod tests {
     fn each_broken_field_has_its_reason() {
         use Malformed::*;
         type Changes = &'static [(usize, u8)];
-        let cases: [(Changes, usize, Malformed); 10] = [
+        let cases: [(Changes, usize, Malformed); 12] = [
             (&[(14, 0x55)], 5, BadVersion),
             (&[(14, 0x44)], 5, BadHeaderLength),
             (&[(14, 0x4f)], 5, BadHeaderLength),
@@ -202,6 +200,8 @@ mod tests {
             (&[(39, 7)], 5, UdpLength),
             (&[(23, 6)], 5, TcpHeader),
             (&[(14, 0x46), (34, 7), (35, 5), (37, 0)], 6, BadOptions),
+            (&[(14, 0x46), (34, 7), (35, 1), (36, 0)], 6, BadOptions),
+            (&[(14, 0x46), (34, 7), (35, 0), (36, 0)], 6, BadOptions),
         ];
         for (changes, ihl, reason) in cases {
             assert_eq!(parsed(udp_with(changes, ihl)).unwrap_err(), reason, "{changes:?}");
@@ -237,9 +237,12 @@ mod tests {
         let later = parsed(udp_with(&[(20, 0), (21, 1)], 5)).unwrap();
         assert_eq!((later.fragment, later.l4, later.dst_endpoint().port), (Fragment::Later, L4::Later, 0));
 
+        let farthest = parsed(udp_with(&[(17, 27), (20, 0x1f), (21, 0xff)], 5)).unwrap();
+        assert_eq!((farthest.fragment, farthest.l4_len()), (Fragment::Later, 7), "up to byte 65535");
+
         let refused = |changes: &[(usize, u8)]| parsed(udp_with(changes, 5)).unwrap_err();
         assert_eq!(refused(&[(20, 0x20)]), Malformed::BadFragment, "10 bytes in the middle");
-        assert_eq!(refused(&[(20, 0x1f), (21, 0xff)]), Malformed::BadFragment, "beyond 65535");
+        assert_eq!(refused(&[(17, 28), (20, 0x1f), (21, 0xff)]), Malformed::BadFragment, "beyond 65535");
         assert_eq!(refused(&[(20, 0), (21, 1), (23, 6)]), Malformed::BadFragment, "over a TCP header");
         assert_eq!(refused(&[(17, 28), (20, 0x20), (23, 6)]), Malformed::TcpHeader, "tiny");
     }

@@ -29,7 +29,7 @@ pub(super) fn parse(
         return Err(Malformed::BadVersion);
     }
     let total_len = HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
-    if total_len > l3.len() && total_len > l3.len() + frame.rest_len() {
+    if ETHERNET_LEN + total_len > frame.total_len() {
         return Err(Malformed::BadTotalLength);
     }
     let (src, dst) = addresses(header);

@@ -68,3 +68,30 @@ pub(super) struct Macs {
     pub dst: Mac,
     pub src: Mac,
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_packet_ends_within_the_last_buffer() {
+        let ethernet = || PacketBuilder::ethernet2([2; 6], [4; 6]);
+        for ip in [ethernet().ipv4([10; 4], [11; 4], 9), ethernet().ipv6([0x20; 16], [0x21; 16], 9)] {
+            let mut whole = Vec::new();
+            ip.udp(1, 2).write(&mut whole, &[7; 400]).unwrap();
+            let (end, header) = (whole.len() as u32, whole[..100].to_vec());
+            let parsed = |rest: &[&[u8]]| {
+                let mut first = header.clone();
+                match parse(&Frame::with_rest(&mut first, 0, 100, rest))? {
+                    Parsed::Ip(packet) => Ok(packet.l3_end),
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!(parsed(&[&whole[100..200], &whole[200..]]), Ok(end));
+            assert_eq!(parsed(&[&whole[100..], &[0; 9]]), Ok(end), "padding");
+            assert_eq!(parsed(&[&whole[100..200], &whole[201..]]), Err(Malformed::BadTotalLength));
+        }
+    }
+}
