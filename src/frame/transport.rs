@@ -84,3 +84,32 @@ fn icmpv6(l4: &[u8], part: &Part) -> Result<L4, Malformed> {
         _ => L4::Icmp { kind, code },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(proto: Proto, is_v4: bool, fragment: Fragment, l4: &[u8]) -> Result<L4, Malformed> {
+        let mut parsed = L4::Portless;
+        parse(l4, Part { proto, is_v4, fragment, l4_at: 34, l4_len: l4.len() as u32 }, &mut parsed)?;
+        Ok(parsed)
+    }
+
+    #[test]
+    fn icmp_of_the_other_family_is_a_protocol_without_ports() {
+        let request = [[8, 0, 0, 0, 0, 7, 0, 1], [128, 0, 0, 0, 0, 7, 0, 1]];
+        for (proto, is_v4, request) in [(Proto::ICMP, true, request[0]), (Proto::ICMPV6, false, request[1])] {
+            assert_eq!(parsed(proto, is_v4, Fragment::Whole, &request), Ok(L4::EchoRequest { id: 7 }));
+            assert_eq!(parsed(proto, !is_v4, Fragment::Whole, &request), Ok(L4::Portless));
+        }
+    }
+
+    #[test]
+    fn options_of_tcp_may_go_on_in_the_second_fragment_but_not_beyond_the_packet() {
+        let mut header = [0; 20];
+        (header[3], header[12]) = (80, 0x60);
+        let segment = L4::Tcp { src: 0, dst: 80, flags: TcpFlags::default() };
+        assert_eq!(parsed(Proto::TCP, true, Fragment::First, &header), Ok(segment));
+        assert_eq!(parsed(Proto::TCP, true, Fragment::Whole, &header), Err(Malformed::TcpHeader));
+    }
+}
