@@ -113,10 +113,12 @@ mod tests {
     use super::*;
     use crate::frame::TcpFlags;
 
-    #[test]
-    fn errors_are_never_about_errors_fragments_or_groups() {
-        let ip = |text: &str| text.parse().unwrap();
-        let packet = Packet {
+    fn ip(text: &str) -> Ip {
+        text.parse().unwrap()
+    }
+
+    fn segment() -> Packet {
+        Packet {
             src: ip("10.1.0.2"),
             dst: ip("10.2.0.2"),
             l4: L4::Tcp { src: 1, dst: 2, flags: TcpFlags::SYN },
@@ -133,7 +135,12 @@ mod tests {
             fragment: Fragment::Whole,
             has_options: false,
             source_route: false,
-        };
+        }
+    }
+
+    #[test]
+    fn errors_are_never_about_errors_fragments_or_groups() {
+        let packet = segment();
         assert!(may_answer_with_error(&packet));
         assert!(may_answer_with_error(&Packet { l4: L4::Icmp { kind: 13, code: 0 }, ..packet }));
         for dst in ["224.0.0.1", "255.255.255.255"] {
@@ -149,5 +156,18 @@ mod tests {
         assert!(!may_answer_with_error(&Packet { src: packet.dst, ..packet }), "from where it goes to");
         assert!(!may_answer_with_error(&Packet { l4: L4::Later, fragment: Fragment::Later, ..packet }));
         assert!(!may_answer_with_error(&Packet { l4: L4::Icmp { kind: 5, code: 1 }, ..packet }), "a redirect");
+    }
+
+    #[test]
+    fn of_icmpv6_only_what_informs_is_answered_and_no_redirect() {
+        let about = |kind| {
+            let l4 = L4::Icmp { kind, code: 1 };
+            may_answer_with_error(&Packet { src: ip("fd00::1"), dst: ip("fd00::2"), l4, ..segment() })
+        };
+        for kind in 0..=255 {
+            // Types below 128 are errors, those that are still to be defined too (RFC 4443 section 2.1).
+            let informs = kind >= 128;
+            assert_eq!(about(kind), informs && kind != 137, "type {kind}");
+        }
     }
 }

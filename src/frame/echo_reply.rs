@@ -9,10 +9,9 @@ use super::{Fragment, Frame, L4, Packet, answer};
 /// say in `packet` what it is a fragment of, only the addresses change. False, and nothing is changed, if it is no request
 /// from one host to one.
 pub fn echo_reply(frame: &mut Frame, packet: &Packet) -> bool {
-    let is_answerable =
-        matches!(packet.l4, L4::EchoRequest { .. }) && !packet.source_route && answer::may_answer(packet);
-    let Some((src, dst)) = answer::addresses(frame, packet).filter(|_| is_answerable) else { return false };
     let L4::EchoRequest { id } = packet.l4 else { return false };
+    let is_answerable = !packet.source_route && answer::may_answer(packet);
+    let Some((src, dst)) = answer::addresses(frame, packet).filter(|_| is_answerable) else { return false };
 
     let is_later = packet.fragment == Fragment::Later;
     let headers = Packet { l4: if is_later { L4::Later } else { packet.l4 }, ..*packet };

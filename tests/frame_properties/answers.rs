@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use sixway::frame::{
     Fragment, Frame, IcmpError, Packet, echo_reply, icmp_error, may_answer_with_error, rewrite, tcp_reset,
 };
-use sixway::units::{Ip, Proto};
+use sixway::units::{Ip, Mac, Proto};
 
 use crate::spec::{
     CONTAINER_MAC, PORT_MAC, Spec, Transport, any_ip, any_rewrite, any_spec, first_fragment, packet_of, plain,
@@ -191,6 +191,26 @@ proptest! {
         prop_assert!(icmp_error(&mut frame, &packet, from, IcmpError::TimeExceeded));
         prop_assert!(is_accepted(frame.bytes()));
     }
+}
+
+#[test]
+fn what_must_not_be_answered_is_left_as_it_is() {
+    let router = "169.254.1.1".parse().unwrap();
+    let asked = plain(Proto::ICMP, &[7; 20]).build();
+    let packet = packet_of(&mut asked.clone());
+    let to_all = Packet { eth_dst: Mac::BROADCAST, ..packet };
+    let refused = |act: &dyn Fn(&mut Frame) -> bool| {
+        let mut buf = buffer(&asked, 64, 0);
+        let mut frame = Frame::new(&mut buf, 64, asked.len());
+        !act(&mut frame) && frame.bytes() == asked
+    };
+    let unreachable = |frame: &mut Frame, packet, from| icmp_error(frame, packet, from, IcmpError::HostUnreachable);
+    assert!(!refused(&|frame| echo_reply(frame, &packet)) && !refused(&|frame| unreachable(frame, &packet, router)));
+    assert!(refused(&|frame| echo_reply(frame, &to_all)));
+    assert!(refused(&|frame| unreachable(frame, &to_all, router)));
+    assert!(refused(&|frame| unreachable(frame, &packet, "fd00::1".parse().unwrap())), "from another family");
+    let by_a_source_route = Packet { source_route: true, ..packet };
+    assert!(refused(&|frame| echo_reply(frame, &by_a_source_route)), "whose way back is not known");
 }
 
 #[test]
