@@ -43,7 +43,7 @@ fn find(tcp: &[u8]) -> Option<usize> {
     let mut at = TCP_LEN;
     loop {
         match *options.get(at..)? {
-            [END, ..] | [] => return None,
+            [END, ..] => return None,
             [NOTHING, ..] => at += 1,
             [MSS, 4, _, _, ..] => return Some(at + 2),
             [_, len, ..] if len >= 2 => at += usize::from(len),
@@ -124,9 +124,24 @@ mod tests {
     #[test]
     fn options_that_lead_nowhere_are_left_alone() {
         for raw in
-            [&[1, 1, 2, 4][..], &[3, 0, 2, 4, 5, 180, 0, 0], &[8, 200, 2, 4], &[2, 3, 5, 180], &[0, 2, 4, 5, 180]]
+            [&[1, 1, 2, 4][..], &[3, 0, 2, 4, 5, 180, 0, 0], &[8, 200, 2, 4], &[2, 3, 5, 180], &[0, 2, 2, 4, 5, 180]]
         {
             assert!(!clamped(false, &[], Some(raw), 576).0, "{raw:?}");
         }
+    }
+
+    #[test]
+    fn what_is_no_whole_segment_is_left_alone() {
+        let mut bytes = Vec::new();
+        let ip = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([10; 4], [11; 4], 9);
+        let syn = ip.tcp(1, 2, 3, 4).syn().options(&[TcpOptionElement::MaximumSegmentSize(1460)]).unwrap();
+        syn.write(&mut bytes, &[]).unwrap();
+        let len = bytes.len();
+        let mut frame = Frame::new(&mut bytes, 0, len);
+        let Ok(Parsed::Ip(syn)) = parse(&frame) else { panic!("it is well formed") };
+        let datagram = Packet { l4: L4::Udp { src: 1, dst: 2 }, ..syn };
+        assert!(!clamp_mss(&mut frame, &datagram, 1400), "the same bytes in UDP");
+        assert!(!clamp_mss(&mut frame, &Packet { fragment: Fragment::First, ..syn }, 1400));
+        assert!(clamp_mss(&mut frame, &syn, 1400));
     }
 }
