@@ -131,6 +131,7 @@ mod tests {
         ];
         assert_eq!(frame.bytes(), expected);
         let Ok(Parsed::Arp(reply)) = parse(&frame) else { panic!() };
+        assert_eq!((reply.operation, reply.sender_mac, reply.sender_ip), (ArpOperation::Reply, OUR, ip("169.254.1.1")));
         assert!(!arp_reply(&mut frame, &reply, OUR), "a reply is not answered");
     }
 

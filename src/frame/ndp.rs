@@ -340,6 +340,23 @@ mod tests {
     }
 
     #[test]
+    fn an_advertisement_says_who_has_the_target() {
+        let (flags, target_addr) = (NdiscNeighborFlags::SOLICITED, octets("fd00::1"));
+        let lladdr = Some(mac(SENDER));
+        let (mut bytes, len) = sent("fd00::1", "fd00::9", NdiscRepr::NeighborAdvert { flags, target_addr, lladdr });
+        assert_eq!(parsed(&mut bytes, len).1, Ok(Ndp::NeighbourAdvertisement { target: ip("fd00::1") }));
+    }
+
+    #[test]
+    fn nobody_asks_for_a_group_or_an_ipv4_address() {
+        for target in ["ff02::1", "::ffff:10.1.0.2"] {
+            let target_addr = octets(target);
+            let (mut bytes, len) = sent("fd00::2", "fd00::1", NdiscRepr::NeighborSolicit { target_addr, lladdr: None });
+            assert_eq!(parsed(&mut bytes, len).1, Err(Malformed::Ndp), "{target}");
+        }
+    }
+
+    #[test]
     fn what_was_passed_on_is_ignored() {
         let (mut bytes, len) = solicitation();
         bytes[ETHERNET_LEN + 7] = 254;
