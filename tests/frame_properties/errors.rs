@@ -1,9 +1,10 @@
 //! ICMP errors: both headers and every checksum as etherparse builds them.
 
 use proptest::prelude::*;
-use sixway::frame::{EmbeddedL4, Frame, L4, Malformed, Rewrite, parse, rewrite_error};
+use sixway::frame::{EmbeddedL4, Frame, L4, Malformed, Parsed, Rewrite, parse, rewrite_error};
 use sixway::units::Proto;
 
+use crate::parts::fragments;
 use crate::spec::{Spec, Transport, any_ip, any_rewrite, any_spec, packet_of, plain, residue};
 
 /// An error about `about`, of which it quotes `quote_len` bytes.
@@ -167,17 +168,51 @@ fn a_quote_that_ends_within_the_tcp_checksum_has_none() {
     assert!(!embedded.has_l4_checksum);
 }
 
+/// What an error about the packet is taken for, if it quotes these bytes.
+fn parse_quoting(about: &Spec, quoted: &[u8]) -> Result<Parsed, Malformed> {
+    let mut bytes = Spec { payload: quoted.to_vec(), ..unreachable(about).outer }.build();
+    let len = bytes.len();
+    parse(&Frame::new(&mut bytes, 0, len))
+}
+
 #[test]
 fn no_error_may_be_about_a_later_fragment_or_another_error() {
-    let parse_quoting = |quoted: &[u8]| {
-        let error = unreachable(&plain(Proto::UDP, &[]));
-        let mut bytes = Spec { payload: quoted.to_vec(), ..error.outer }.build();
-        let len = bytes.len();
-        parse(&Frame::new(&mut bytes, 0, len))
-    };
+    let parse_quoting = |quoted: &[u8]| parse_quoting(&plain(Proto::UDP, &[]), quoted);
     let mut later = plain(Proto::UDP, &[1; 8]).build()[14..].to_vec();
     later[7] = 1;
     assert_eq!(parse_quoting(&later), Err(Malformed::EmbeddedHeader));
     let error = unreachable(&plain(Proto::UDP, &[])).build();
     assert_eq!(parse_quoting(&error[14..]), Err(Malformed::EmbeddedHeader));
+}
+
+#[test]
+fn an_error_is_about_a_packet_of_its_own_family() {
+    let four = plain(Proto::UDP, &[7; 40]);
+    let six = Spec { src: "fd00::1".parse().unwrap(), dst: "fd00::2".parse().unwrap(), ..four.clone() };
+    let (quote4, quote6) = (&four.build()[14..], &six.build()[14..]);
+    assert!(parse_quoting(&four, quote4).is_ok() && parse_quoting(&six, quote6).is_ok());
+    assert_eq!(parse_quoting(&four, quote6), Err(Malformed::EmbeddedHeader));
+    assert_eq!(parse_quoting(&six, quote4), Err(Malformed::EmbeddedHeader));
+    let mut wrong = quote4.to_vec();
+    for version_and_length in [0x65, 0x44] {
+        wrong[0] = version_and_length;
+        assert_eq!(parse_quoting(&four, &wrong), Err(Malformed::EmbeddedHeader), "{version_and_length:02x}");
+    }
+    for end_at in [8, 24] {
+        let mut wrong = quote6.to_vec();
+        wrong[end_at..end_at + 12].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        assert_eq!(parse_quoting(&six, &wrong), Err(Malformed::MappedAddress), "at {end_at}");
+    }
+}
+
+#[test]
+fn an_error_may_be_about_the_first_fragment_of_a_jumbo_packet() {
+    let four = plain(Proto::UDP, &[7; 20_000]);
+    let six = Spec { src: "fd00::1".parse().unwrap(), dst: "fd00::2".parse().unwrap(), ..four.clone() };
+    for about in [four, six] {
+        let first = &fragments(&about.build(), 8936, 7)[0];
+        let Ok(Parsed::Ip(packet)) = parse_quoting(&about, &first[14..500]) else { panic!("{about:?}") };
+        let L4::IcmpError { embedded, .. } = packet.l4 else { panic!("{packet:?}") };
+        assert_eq!((embedded.src.port, embedded.dst.port), (1024, 80));
+    }
 }
