@@ -111,17 +111,29 @@ proptest! {
     }
 }
 
+/// A packet with 108 bytes after these options.
+fn with_options(options: &[u8]) -> (Vec<u8>, Ipv4Header) {
+    let whole = plain(Proto::UDP, &[7; 100]).build();
+    let (header, _) = Ipv4Header::from_slice(&whole[14..]).unwrap();
+    let mut header = Ipv4Header { options: options.try_into().unwrap(), dont_fragment: false, ..header };
+    header.set_payload_len(108).unwrap();
+    header.header_checksum = header.calc_header_checksum();
+    ([&whole[..14], &header.to_bytes(), &whole[34..]].concat(), header)
+}
+
+#[test]
+fn options_without_a_length_end_there() {
+    // Stream identifier (copied), then one whose length is none.
+    let (whole, header) = with_options(&[0x88, 4, 0, 5, 0x94, 0, 0, 0]);
+    let pieces = pieces(&whole, 500, 1, 84, 500).unwrap();
+    assert_eq!(pieces[0][14 + 20..14 + 28], header.options[..]);
+    assert_eq!((pieces[1][14], &pieces[1][14 + 20..14 + 24]), (0x46, &[0x88, 4, 0, 5][..]));
+}
+
 #[test]
 fn only_options_that_are_to_be_copied_are() {
     // Record route (not copied), no operation, stream identifier (copied).
-    let options = [7, 7, 4, 10, 0, 0, 1, 1, 0x88, 4, 0, 5];
-    let spec = plain(Proto::UDP, &[7; 100]);
-    let whole = spec.build();
-    let (header, _) = Ipv4Header::from_slice(&whole[14..]).unwrap();
-    let mut header = Ipv4Header { options: options.as_slice().try_into().unwrap(), dont_fragment: false, ..header };
-    header.set_payload_len(108).unwrap();
-    header.header_checksum = header.calc_header_checksum();
-    let whole = [&whole[..14], &header.to_bytes(), &whole[34..]].concat();
+    let (whole, header) = with_options(&[7, 7, 4, 10, 0, 0, 1, 1, 0x88, 4, 0, 5]);
     let pieces = pieces(&whole, 500, 1, 84, 500).unwrap();
     let options: Vec<Vec<u8>> =
         pieces.iter().map(|piece| Ipv4Header::from_slice(&piece[14..]).unwrap().0.options.to_vec()).collect();
@@ -154,6 +166,20 @@ fn what_must_not_be_cut_is_not() {
     let six = Spec { src: "fd00::1".parse().unwrap(), dst: "fd00::2".parse().unwrap(), ..spec.clone() };
     assert_eq!(pieces(&six.build(), 900, 1, 500, 900), None);
     assert_eq!(pieces(&spec.build(), 900, 1, 27, 900), None, "no room for eight bytes");
+    let with_room = pieces(&spec.build(), 900, 1, 28, 900).unwrap();
+    assert_eq!((with_room.len(), with_room[0].len()), (608 / 8, 14 + 28), "room for no more than that");
+}
+
+#[test]
+fn two_tags_stay_before_each_piece_and_nobody_looks_behind_a_third() {
+    let whole = plain(Proto::UDP, &[7; 600]).build();
+    let tagged = |bytes: &[u8], tags: usize| [&bytes[..12], &[0x81, 0, 0, 7].repeat(tags), &bytes[12..]].concat();
+    let bare = pieces(&whole, 900, 1, 500, 900).unwrap();
+    for tags in 0..=2 {
+        let expected = bare.iter().map(|piece| tagged(piece, tags)).collect();
+        assert_eq!(pieces(&tagged(&whole, tags), 900, 1, 500, 900), Some(expected), "{tags}");
+    }
+    assert_eq!(pieces(&tagged(&whole, 3), 900, 1, 500, 900), None);
 }
 
 #[test]
@@ -184,5 +210,28 @@ fn the_fragments_of_an_echo_request_become_those_of_its_reply() {
         assert_eq!(reassembled(&replies), [(proto, payload.to_vec())]);
         let at = if six { 22..54 } else { 26..34 };
         assert!(replies.iter().all(|reply| reply[at.clone()] == whole[at.clone()] && reply[..12] == whole[..12]));
+    }
+}
+
+#[test]
+fn the_fragment_header_of_ipv6_may_come_after_others() {
+    let six = Spec { src: "fd00::1".parse().unwrap(), dst: "fd00::2".parse().unwrap(), ..plain(Proto::UDP, &[7; 900]) };
+    let whole = six.build();
+    // Destination options of 24 bytes before it.
+    let behind_options = |mut fragment: Vec<u8>| {
+        (fragment[19], fragment[20]) = (fragment[19] + 24, 60);
+        fragment.splice(54..54, [[44, 2, 1, 20, 0, 0, 0, 0], [0; 8], [0; 8]].concat());
+        fragment
+    };
+    for (plain, renamed) in fragments(&whole, 200, 7).into_iter().zip(fragments(&whole, 200, 0x0908_0706)) {
+        let said = |mut bytes: Vec<u8>| {
+            let (packet, len) = (packet_of(&mut bytes), bytes.len());
+            fragment_field(&Frame::new(&mut bytes, 0, len), &packet).unwrap()
+        };
+        let mut bytes = behind_options(plain.clone());
+        assert_eq!(said(bytes.clone()), said(plain));
+        let (packet, len) = (packet_of(&mut bytes), bytes.len());
+        set_fragment_id(&mut Frame::new(&mut bytes, 0, len), &packet, 0x0908_0706);
+        assert_eq!(bytes, behind_options(renamed));
     }
 }
