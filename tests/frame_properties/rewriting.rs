@@ -238,3 +238,36 @@ fn the_checksum_of_a_fragment_is_never_taken_for_a_partial_one() {
         assert_eq!(rewritten(&fragment, &Rewrite::default()).1, ChecksumWork::Incremental);
     }
 }
+
+#[test]
+fn only_icmpv6_has_addresses_in_its_checksum() {
+    let four = plain(Proto::ICMP, &[7; 41]);
+    let six = Spec { src: "fd00::1".parse().unwrap(), dst: "fd00::2".parse().unwrap(), ..four.clone() };
+    for (spec, new_src, timestamp_or_query, work) in
+        [(four, "192.168.50.1", 13, ChecksumWork::None), (six, "2001:db8::9", 139, ChecksumWork::Incremental)]
+    {
+        let quote = spec.build()[14..].to_vec();
+        for (kind, payload) in [(timestamp_or_query, vec![7; 12]), (3, quote)] {
+            let spec = Spec { l4: Transport::Error { kind, code: 0, parameter: 9 }, payload, ..spec.clone() };
+            let with = Rewrite { src: Some((new_src.parse().unwrap(), 0)), ..Rewrite::default() };
+            assert_eq!(rewritten(&spec.build(), &with), (spec.rewritten(&with).build(), work), "{spec:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_completed_but_whole_packets_of_sctp() {
+    let with = Rewrite { src: Some(("192.168.50.1".parse().unwrap(), 0)), ..Rewrite::default() };
+    let zeroes = |proto| Spec { l4: Transport::Portless { proto }, ..plain(Proto::UDP, &[0; 64]) };
+    for proto in [47, 50] {
+        let expected = (zeroes(proto).rewritten(&with).build(), ChecksumWork::None);
+        assert_eq!(rewritten(&zeroes(proto).build(), &with), expected, "its zeroes are data");
+    }
+    let (sctp, after) = (zeroes(132), zeroes(132).rewritten(&with));
+    let fragment = first_fragment(&sctp, &sctp.build(), 32);
+    let expected = (first_fragment(&after, &after.build(), 32), ChecksumWork::None);
+    assert_eq!(rewritten(&fragment, &with), expected, "its checksum is over more than is here");
+    let (completed, work) = rewritten(&sctp.build(), &with);
+    assert_eq!(work, ChecksumWork::Completed);
+    assert_ne!(completed[sctp.l4_at() + 8..sctp.l4_at() + 12], [0; 4]);
+}
