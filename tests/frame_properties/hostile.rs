@@ -3,10 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sixway::frame::{
-    Frame, IcmpError, Parsed, Rewrite, arp_reply, checksum, echo_reply, header_problem, icmp_error,
-    may_answer_with_error, parse, rewrite, rewrite_error, set_macs, tcp_reset,
+    Frame, IcmpError, Parsed, Rewrite, Router, arp_reply, checksum, clamp_mss, echo_reply, fragment_field,
+    header_problem, icmp_error, may_answer_with_error, neighbour_advertisement, parse, parse_ndp, pop_tags, push_tags,
+    rewrite, rewrite_error, router_advertisement, set_fragment_id, set_macs, tcp_reset,
 };
-use sixway::units::{Ip, Mac};
+use sixway::units::{Ip, Mac, VlanTags};
 
 use crate::spec::{Spec, Transport, any_ip, any_rewrite, any_spec};
 
@@ -24,6 +25,10 @@ fn do_everything(bytes: &[u8], first: usize, other: &[u8], with: &Rewrite, from:
         let mut buf = [&vec![0; start], first, &vec![0; room]].concat();
         let parsed = parse(&Frame::with_rest(&mut buf, start, first.len(), &rest));
         on_a_copy(&mut |frame| set_macs(frame, Mac::BROADCAST, Mac::ZERO));
+        on_a_copy(&mut |frame| {
+            let tags = VlanTags::new(&[7]).unwrap();
+            let _ = (pop_tags(frame, tags), push_tags(frame, tags));
+        });
         match parsed {
             Ok(Parsed::Ip(packet)) => {
                 let _ = (packet.src_endpoint(), packet.dst_endpoint(), may_answer_with_error(&packet));
@@ -39,6 +44,19 @@ fn do_everything(bytes: &[u8], first: usize, other: &[u8], with: &Rewrite, from:
                 });
                 on_a_copy(&mut |frame| {
                     tcp_reset(frame, &packet);
+                });
+                on_a_copy(&mut |frame| {
+                    clamp_mss(frame, &packet, 1400);
+                });
+                on_a_copy(&mut |frame| {
+                    let _ = (fragment_field(frame, &packet), parse_ndp(frame, &packet));
+                    set_fragment_id(frame, &packet, 7);
+                });
+                on_a_copy(&mut |frame| {
+                    neighbour_advertisement(frame, &packet, from, Mac::ZERO, true);
+                });
+                on_a_copy(&mut |frame| {
+                    router_advertisement(frame, &packet, &Router { ip: from, mac: Mac::ZERO, mtu: 1400 });
                 });
                 on_a_copy(&mut |frame| {
                     icmp_error(frame, &packet, from, IcmpError::FragmentationNeeded { mtu: 1400 });
