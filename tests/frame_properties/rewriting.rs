@@ -109,10 +109,12 @@ proptest! {
         if let Some(at) = spec.checksum_at() {
             let stored = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
             let wrong = stored.wrapping_add(error);
+            // Zero is no wrong checksum of UDP, but none.
+            prop_assume!(wrong != 0);
             bytes[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
             let packet = packet_of(&mut bytes);
             let before = residue(&bytes, &packet);
-            prop_assume!(before != 0 && wrong != 0);
+            prop_assume!(before != 0);
             // A value that happens to be the pseudo header's sum is taken for a partial checksum.
             prop_assume!(packet.proto == Proto::ICMP || u64::from(wrong) % 0xffff != pseudo_sum(&packet));
             let (mut after, work) = rewritten(&bytes, &with);
