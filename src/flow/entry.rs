@@ -189,6 +189,34 @@ mod tests {
     }
 
     #[test]
+    fn sixteen_entries_of_a_place_in_a_row_differ() {
+        let mut seen = vec![Entry(0)];
+        for _ in 1..16 {
+            let next = seen[seen.len() - 1].emptied();
+            assert!(!seen.contains(&next), "{next:?}");
+            seen.push(next);
+        }
+        let mut holder = open();
+        for _ in 0..16 {
+            let next = holder.relayered();
+            assert!(next != holder && next.is_layered() && next.emptied().is_layered());
+            assert_eq!((next.inside(), next.print(), next.phase()), (holder.inside(), holder.print(), holder.phase()));
+            holder = next;
+        }
+        assert!(!open().is_layered() && !open().emptied().is_layered());
+    }
+
+    #[test]
+    fn an_entry_may_be_a_minute_ahead_of_its_reader_and_no_more() {
+        let entry = EMPTY.replaced(40000, HERE, Signal::Datagram, second(1060));
+        assert_eq!((entry.age(second(1060)), entry.age(second(1059)), entry.age(second(1000))), (0, 0, 0));
+        assert!(!entry.is_live(&Timers::DEFAULT, Transport::Udp, second(999)), "that is an age of weeks");
+        for days in 1..97 {
+            assert!(!entry.is_live(&Timers::DEFAULT, Transport::Udp, second(1060 + days * 86_400)), "{days}");
+        }
+    }
+
+    #[test]
     fn a_handshake_lengthens_the_timer() {
         assert!(
             open().is_live(&Timers::DEFAULT, Transport::Tcp, second(240))

@@ -132,9 +132,20 @@ mod tests {
         let word = KeptWord(u64::MAX).replaced(WEB, By::Client, Signal::Datagram, second(0xf_ffff));
         assert_eq!((word.replica(), word.phase(), word.is_tentative()), (WEB, Phase::Datagram, false));
         assert_eq!(word.age(second(0xf_ffff + 5)), 5);
+        assert!(word.tentative().is_tentative() && !word.tentative().confirmed().is_tentative());
         assert_eq!(word.tentative().confirmed(), word);
         assert_ne!(word.emptied(), word.emptied().emptied());
         assert!(!word.claimed().is_entry() && !word.emptied().is_entry());
+    }
+
+    #[test]
+    fn an_entry_may_be_a_minute_ahead_of_its_reader_and_no_more() {
+        let word = KeptWord(0).replaced(WEB, By::Client, Signal::Datagram, second(1060));
+        assert_eq!((word.age(second(1060)), word.age(second(1059)), word.age(second(1000))), (0, 0, 0));
+        assert!(!word.is_live(&Timers::DEFAULT, second(999)), "that is an age of days");
+        for hours in 1..12 * 24 {
+            assert!(!word.is_live(&Timers::DEFAULT, second(1060 + hours * 3600)), "{hours}");
+        }
     }
 
     #[test]
@@ -174,5 +185,9 @@ mod tests {
         let word = word.after(By::Replica, Signal::Segment, second(1)).after(By::Replica, Signal::Fin, second(1));
         assert!(!word.phase().is_closed());
         assert!(word.after(By::Client, Signal::Segment, second(1)).phase().is_closed());
+        let word =
+            KeptWord(0).replaced(WEB, By::Replica, Signal::Fin, second(1)).after(By::Client, Signal::Fin, second(1));
+        assert!(!word.phase().is_closed());
+        assert!(word.after(By::Replica, Signal::Segment, second(1)).phase().is_closed(), "first seen as it closed");
     }
 }
