@@ -194,3 +194,31 @@ impl Layout {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_name_of_ours_has_a_slot_of_its_own_that_says_its_name() {
+        let servers: [Ip; 2] = ["192.168.50.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let ports = PortRange { first: 20480, last: 20580 };
+        let layout = Layout::new(&Geometry { servers: servers.to_vec(), ports }).unwrap();
+        let mut seen = HashSet::new();
+        for ip in servers {
+            let echo = if ip.is_v4() { Proto::ICMP } else { Proto::ICMPV6 };
+            let with_ports = [Proto::TCP, Proto::UDP, echo];
+            let ports = with_ports.into_iter().flat_map(|proto| (20480..=20580).map(move |port| (proto, port)));
+            let portless = (0..=255).map(|number| (Proto(number), 0));
+            let portless = portless.filter(|(proto, _)| Transport::of(*proto) == Transport::Portless);
+            for (proto, port) in ports.chain(portless) {
+                let slot = layout.slot(ip, proto, port).unwrap();
+                assert!(slot.index < layout.slots && seen.insert(slot.index), "{proto} {port}");
+                assert_eq!(layout.wire_name(slot.index), Endpoint { proto, ip, port });
+                assert_eq!(layout.transport(slot.index), slot.transport);
+            }
+        }
+    }
+}

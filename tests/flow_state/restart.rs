@@ -1,14 +1,14 @@
 //! What a process leaves behind, however it ends.
 
 use super::{WEB, at, block, geometry, range, remote, server};
-use sixway::flow::{Fresh, Geometry, Side, Signal, State};
+use sixway::flow::{Fresh, Geometry, Purpose, Side, Signal, State};
 use sixway::units::{Endpoint, Proto};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-const BOOT: [u8; 16] = [7; 16];
+const BOOT: [u8; 16] = *b"one of the boots";
 /// Where the child of [`a_kill_at_any_instruction_loses_no_entry`] finds its state.
 const FILE: &str = "SIXWAY_TEST_FLOW_FILE";
 
@@ -51,20 +51,36 @@ fn a_state_that_does_not_fit_is_started_anew_and_says_why() {
     let to = remote(Proto::UDP, "198.51.100.1", 53);
     let wire = state.translate_out(&pool, 1, &to, Signal::Datagram, at(0)).unwrap();
     drop(state);
-    let (state, fresh) = open(&geometry(), [8; 16]);
-    assert_eq!(fresh, Some(Fresh::OtherBoot));
+    assert_eq!(open(&geometry(), *b"one of the roots").1, Some(Fresh::OtherBoot), "by its second half");
+    let (state, fresh) = open(&geometry(), *b"two of the roots");
+    assert_eq!(fresh, Some(Fresh::OtherBoot), "by its first half");
     block(&state, range(20736, 20991), WEB, at(0));
     assert_eq!(state.peek_in(&pool, wire, &to, at(0)), None);
     drop(state);
     let moved = Geometry { servers: vec![super::ip("192.168.50.9")], ..geometry() };
-    assert_eq!(open(&moved, [8; 16]).1, Some(Fresh::OtherGeometry));
+    assert_eq!(open(&moved, *b"two of the roots").1, Some(Fresh::OtherGeometry));
     let wider = Geometry { ports: range(20480, 22527), ..geometry() };
-    assert_eq!(open(&wider, [8; 16]).1, Some(Fresh::OtherGeometry));
-    assert_eq!(open(&wider, [8; 16]).1, None);
+    assert_eq!(open(&wider, *b"two of the roots").1, Some(Fresh::OtherGeometry));
+    assert_eq!(open(&wider, *b"two of the roots").1, None);
     let length = std::fs::metadata(&path).unwrap().len() as usize;
     std::fs::write(&path, vec![0x5a; length]).unwrap();
-    assert_eq!(open(&wider, [8; 16]).1, Some(Fresh::Foreign));
+    assert_eq!(open(&wider, *b"two of the roots").1, Some(Fresh::Foreign));
     std::fs::remove_file(&path).unwrap();
+}
+
+/// Nobody who knows the program can choose flows that meet in the table.
+#[test]
+fn every_file_has_a_secret_of_its_own_and_keeps_it() {
+    let paths = [path("secret-one"), path("secret-two")];
+    let key = |path: &PathBuf| {
+        let (state, _) = State::open(path, &geometry(), BOOT).unwrap();
+        let (own, other) = (remote(Proto::TCP, "10.1.0.3", 40_000), remote(Proto::TCP, "10.2.0.2", 80));
+        state.affinity().key(Purpose::Destination, WEB, &own, &other)
+    };
+    let [first, second] = [key(&paths[0]), key(&paths[1])];
+    assert_ne!(first, second);
+    assert_eq!(key(&paths[0]), first);
+    paths.iter().for_each(|path| std::fs::remove_file(path).unwrap());
 }
 
 /// Whatever the words hold, nothing panics and nothing is read out of bounds.
@@ -91,6 +107,7 @@ fn a_file_full_of_garbage_with_a_good_header_is_survived() {
             let _ = state.translate_in(&pool, 20480 + inside, &to, Signal::Syn, now);
         }
         state.sweep(now);
+        let _ = state.translated(0, u32::MAX, now);
         let _ = state.quarantine(now);
         state.settle(&[], now);
     }

@@ -354,10 +354,12 @@ fn echo_claims_follow_requests() {
     };
     assert!(!state.attach_echo_claims(vec![Words::memory(8).unwrap()], at(110)), "too small");
     assert!(state.attach_echo_claims(vec![claims, others], at(110)));
-    assert!(until(before) > 190, "what the state remembers is claimed at once");
+    assert_eq!(until(before), 110 + 91, "what the state remembers is claimed at once");
     assert_eq!(until(20999), 0);
-    state.touch(state.slot(server(), Proto::ICMP, 20999).unwrap(), Side::Outside, Signal::Datagram, at(200));
-    assert!((290..=292).contains(&until(20999)));
+    let slot = state.slot(server(), Proto::ICMP, 20999).unwrap();
+    state.touch(slot, Side::Outside, Signal::Datagram, at(200));
+    assert_eq!(until(20999), 291, "the first second in which the reply is not ours");
+    assert!(state.expects_echo(slot, at(290)) && !state.expects_echo(slot, at(291)));
     assert!(!state.attach_echo_claims(vec![Words::memory(ECHO_CLAIM_WORDS).unwrap()], at(110)), "once");
 }
 
@@ -426,21 +428,52 @@ fn ports_that_are_kept_are_not_given() {
 fn live_entries_are_listed() {
     let state = state();
     let pool = block(&state, range(20736, 20737), WEB, at(0));
-    for (inside, host) in [(1000, 1), (1001, 1), (1002, 2)] {
-        state.translate_out(&pool, inside, &udp(host), Signal::Datagram, at(0)).unwrap();
+    let six = remote(Proto::UDP, "2001:db8::1", 53);
+    for (inside, to) in [(1000, udp(1)), (1001, udp(1)), (1002, udp(2)), (1003, udp(3)), (1004, six)] {
+        state.translate_out(&pool, inside, &to, Signal::Datagram, at(0)).unwrap();
     }
     let list = |now| {
         let (mut all, mut place) = (Vec::new(), Some(0));
         while let Some(first) = place {
             let (some, next) = state.translated(first, 1000, at(now));
-            all.extend(some.iter().map(|found| (found.wire.port, found.inside_port, found.remote.map(|end| end.ip))));
+            all.extend(some.iter().map(|found| {
+                assert_eq!((found.wire.ip, found.wire.proto, found.idle), (server(), Proto::UDP, now as u32));
+                (found.inside_port, found.wire.port, found.remote)
+            }));
             place = next;
         }
+        all.sort_unstable_by_key(|found| found.0);
         all
     };
-    let shared = Some(udp(2).ip);
-    assert_eq!(list(1), [(20736, 1000, None), (20737, 1001, None), (20736, 1002, shared)]);
+    assert_eq!(
+        list(1),
+        [
+            (1000, 20736, None),
+            (1001, 20737, None),
+            (1002, 20736, Some(udp(2))),
+            (1003, 20737, Some(udp(3))),
+            (1004, 20736, None)
+        ],
+        "of IPv6 the remote is not known"
+    );
     assert_eq!(list(301), []);
+}
+
+#[test]
+fn a_listed_entry_says_how_far_its_connection_has_got() {
+    let state = state();
+    let pool = block(&state, range(20736, 20991), WEB, at(0));
+    let signals = [Signal::Syn, Signal::Segment, Signal::Fin, Signal::Rst];
+    for (nth, signal) in signals.into_iter().enumerate() {
+        let inside = 40_000 + nth as u16;
+        state.translate_out(&pool, inside, &tcp(1), Signal::Syn, at(0)).unwrap();
+        state.translate_out(&pool, inside, &tcp(1), signal, at(0)).unwrap();
+    }
+    state.translate_out(&pool, 40_004, &udp(1), Signal::Datagram, at(0)).unwrap();
+    let (mut found, _) = state.translated(0, u32::MAX, at(0));
+    found.sort_unstable_by_key(|found| found.inside_port);
+    let states: Vec<&str> = found.iter().map(|found| found.state).collect();
+    assert_eq!(states, ["opening", "established", "closing", "closed", "datagrams"]);
 }
 
 #[test]
