@@ -91,9 +91,8 @@ impl<'s> Affinity<'s> {
         let halves = |end: &Endpoint| [end.ip.bits() as u64, (end.ip.bits() >> 64) as u64];
         let ports = u64::from(own.port) << 32 | u64::from(other.port) << 16 | u64::from(own.proto.0) << 1;
         let ([a, b], [c, d]) = (halves(own), halves(other));
-        let purpose = u64::from(purpose == Purpose::Source);
         let mut key = fold(holder, self.secret);
-        for word in [a, b, c, d, ports | purpose] {
+        for word in [a, b, c, d, ports | purpose as u64] {
             key = fold(key ^ word, self.secret);
         }
         FlowKey(NonZeroU64::new(key).unwrap_or(NonZeroU64::MIN))
@@ -303,7 +302,7 @@ impl<'s> Affinity<'s> {
             if word.phase() == Phase::Claimed || word.is_live(self.timers, now) {
                 taken[bucket] += 1;
                 let is_older = closed.is_none_or(|(_, oldest)| word.age(now) > oldest.age(now));
-                if word.phase().is_closed() && !word.is_tentative() && is_older {
+                if word.phase().is_closed() && is_older {
                     closed = Some((at, word));
                 }
             } else {
@@ -342,3 +341,6 @@ fn places(flow: FlowKey) -> impl Iterator<Item = usize> {
 fn swap(cell: &AtomicU64, old: KeptWord, new: KeptWord) -> bool {
     old == new || cell.compare_exchange(old.0, new.0, SeqCst, SeqCst).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

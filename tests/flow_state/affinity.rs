@@ -44,6 +44,9 @@ fn flows_differ_by_every_part_of_their_key() {
         affinity.key(Purpose::Destination, CLIENT, &own, &end("10.2.0.2", 81, Proto::TCP)),
         affinity.key(Purpose::Destination, CLIENT, &end("10.1.0.3", 40000, Proto::UDP), &other),
         affinity.key(Purpose::Destination, CLIENT, &end("2001:db8::3", 40000, Proto::TCP), &other),
+        affinity.key(Purpose::Destination, CLIENT, &end("2001:db8:1::3", 40000, Proto::TCP), &other),
+        affinity.key(Purpose::Destination, CLIENT, &own, &end("2001:db8::3", 80, Proto::TCP)),
+        affinity.key(Purpose::Destination, CLIENT, &own, &end("2001:db8:1::3", 80, Proto::TCP)),
     ];
     assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
 }
@@ -61,6 +64,7 @@ fn a_flow_stays_until_its_connection_is_over() {
     assert!(!affinity.kept(flow, Signal::Segment, at(1)).unwrap().is_opening);
     assert_eq!(to(&affinity, flow, Signal::Segment, 7441), Some(a));
     assert_eq!(to(&affinity, flow, Signal::Segment, 7442), None);
+    assert_eq!(affinity.likely(flow), Some(a), "a guess that costs one look");
     affinity.sent(flow, a, Signal::Fin, at(10));
     affinity.received(flow, a, Signal::Fin, at(10));
     assert_eq!(to(&affinity, flow, Signal::Segment, 10), Some(a), "its last words");
@@ -145,6 +149,8 @@ fn a_full_table_refuses_newcomers_and_keeps_the_others() {
     assert!(affinity.sent(newcomer, replica(0), Signal::Datagram, at(301)));
     state.sweep(at(302));
     assert_eq!(affinity.flows(at(302)).collect::<Vec<_>>(), [replica(0)]);
+    let is_left = |&&nth: &&u32| affinity.likely(flow(&affinity, nth)).is_some();
+    assert_eq!(kept.iter().filter(is_left).count(), 0, "nothing is left to guess from");
 }
 
 #[test]
