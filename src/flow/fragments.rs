@@ -192,7 +192,7 @@ impl Fragments<'_> {
     pub fn find(&self, key: FragmentKey, now: Tick) -> Option<Known> {
         let place = ways(key).find(|&place| self.key_at(place).load(SeqCst) == key.0.get())?;
         let (number, known) = (self.number(place), self.read(place));
-        let is_whole = self.number(place) == number && self.key_at(place).load(SeqCst) == key.0.get();
+        let is_whole = self.still_holds(place, key, number);
         (is_whole && now.0.saturating_sub(known.since) < LIFE_MS).then_some(known)
     }
 
@@ -274,9 +274,13 @@ impl Fragments<'_> {
 
     fn is_complete(&self, place: usize, number: u64) -> bool {
         let [_, _, end, runs @ ..] = self.place(place) else { return false };
-        let word = end.load(SeqCst);
         let lengths = runs.iter().filter_map(|cell| bounds(cell.load(SeqCst), number)).map(|(s, e)| u64::from(e - s));
-        word & HAS_END != 0 && lengths.sum::<u64>() == word & END_MASK
+        end_of(end.load(SeqCst)).is_some_and(|end| lengths.sum::<u64>() == u64::from(end))
+    }
+
+    /// True if nobody has written there since the packet with that key had that number.
+    fn still_holds(&self, place: usize, key: FragmentKey, number: u64) -> bool {
+        self.number(place) == number && self.key_at(place).load(SeqCst) == key.0.get()
     }
 
     fn read(&self, place: usize) -> Known {
@@ -365,7 +369,12 @@ fn settle(
         return Some(Err(spoil(end, number)));
     }
     // The end may have become known meanwhile.
-    Some(agree_on_end(end, number, Part { is_last: false, ..part }))
+    Some(agree_on_end(end, number, part))
+}
+
+/// Where a packet ends by its end word, if its last fragment has come.
+fn end_of(word: u64) -> Option<u16> {
+    (word & HAS_END != 0).then_some((word & END_MASK) as u16)
 }
 
 /// Notes where the packet ends, if `part` says so, and holds it against what is known of that.
@@ -376,8 +385,7 @@ fn agree_on_end(end: &AtomicU64, number: u64, part: Part) -> Result<(), Unfit> {
         if word >> 32 != number || word & SPOILT != 0 {
             return Err(Unfit::Overlap);
         }
-        let known = (word & HAS_END != 0).then_some((word & END_MASK) as u16);
-        match known {
+        match end_of(word) {
             Some(known) if part.end > known || part.is_last && part.end != known => {
                 return Err(spoil(end, number));
             }

@@ -50,7 +50,9 @@ fn packets_are_told_apart_by_all_that_names_them() {
     let state = state();
     let table = state.fragments();
     let own = parcel(1);
-    let six = |proto| Parcel { src: "fd00::1".parse().unwrap(), dst: "fd00::2".parse().unwrap(), proto, id: 1 };
+    let between =
+        |src: &str, dst: &str, proto| Parcel { src: src.parse().unwrap(), dst: dst.parse().unwrap(), proto, id: 1 };
+    let six = |proto| between("fd00::1", "fd00::2", proto);
     let mut keys = vec![
         table.key(Origin::Beyond, &own),
         table.key(Origin::Station(PortId(0), Mac::ZERO), &own),
@@ -60,6 +62,8 @@ fn packets_are_told_apart_by_all_that_names_them() {
         table.key(Origin::Beyond, &Parcel { proto: Proto::TCP, ..own }),
         table.key(Origin::Beyond, &Parcel { src: own.dst, dst: own.src, ..own }),
         table.key(Origin::Beyond, &six(Proto::UDP)),
+        table.key(Origin::Beyond, &between("fd00:0:0:1::1", "fd00::2", Proto::UDP)),
+        table.key(Origin::Beyond, &between("fd00::1", "fd00:0:0:1::2", Proto::UDP)),
     ];
     let count = keys.len();
     keys.sort_by_key(|key| key.0);
@@ -130,6 +134,74 @@ fn the_next_packet_of_the_same_identification_knows_nothing_of_the_one_before() 
     assert_eq!(next.told.id, 78);
     assert_eq!(table.take(&next, part(10, 30)), Ok(()));
     assert_eq!(table.take(&known, part(40, 50)), Err(Unfit::Overlap), "the one before is over");
+    assert_eq!(table.forgotten(), 0, "nor is it missed: its sender has given it up");
+}
+
+#[test]
+fn a_first_fragment_that_is_the_last_says_where_the_packet_ends() {
+    let state = state();
+    let table = state.fragments();
+    let key = table.key(Origin::Beyond, &parcel(1));
+    assert!(table.remember(key, told(77), last(0, 10), NOW));
+    let known = table.find(key, NOW).unwrap();
+    assert!(!table.is_under_way(&known, NOW), "all of it has come");
+    assert_eq!(table.take(&known, part(10, 20)), Err(Unfit::Overlap));
+}
+
+/// The `nth` key of a set.
+fn key_in(set: u64, nth: u64) -> FragmentKey {
+    FragmentKey(NonZeroU64::new((set << 32) + 2 + nth).unwrap())
+}
+
+#[test]
+fn a_packet_is_missed_if_its_place_is_taken_within_its_life() {
+    for (age, missed) in [(LIFE_MS - 1, 1), (LIFE_MS, 0)] {
+        let state = state();
+        let table = state.fragments();
+        (0..8).for_each(|nth| assert!(table.remember(key_in(3, nth), told(1), part(0, 10), NOW)));
+        assert!(table.remember(key_in(3, 8), told(1), part(0, 10), NOW.after_ms(age)));
+        assert_eq!(table.forgotten(), missed, "{age}");
+    }
+}
+
+#[test]
+fn packets_of_one_set_take_no_places_of_another() {
+    let state = state();
+    let table = state.fragments();
+    assert!(table.remember(key_in(0, 0), told(1), part(0, 10), NOW));
+    for nth in 0..100 {
+        assert!(table.remember(key_in(1, nth), told(2), part(0, 10), NOW.after_ms(nth)));
+    }
+    assert!(table.find(key_in(0, 0), NOW.after_ms(100)).is_some());
+    assert_eq!((table.under_way(NOW.after_ms(100)), table.forgotten()), (1 + 8, 92));
+}
+
+#[test]
+fn a_place_that_another_worker_is_writing_is_left_to_it() {
+    let state = state();
+    let table = state.fragments();
+    (0..PACKETS).for_each(|place| table.key_at(place).store(BUSY, SeqCst));
+    assert!(!table.remember(key_in(0, 0), told(1), part(0, 10), NOW));
+    table.key_at(5).store(0, SeqCst);
+    assert!(table.remember(key_in(0, 0), told(1), part(0, 10), NOW));
+    assert_eq!(table.find(key_in(0, 0), NOW).unwrap().place, 5);
+}
+
+/// A reader looks again once it has read: the packet may be being written down anew, or have been.
+#[test]
+fn what_was_read_while_another_worker_wrote_is_not_believed() {
+    let state = state();
+    let table = state.fragments();
+    let key = key_in(0, 0);
+    assert!(table.remember(key, told(1), part(0, 10), NOW));
+    let before = table.find(key, NOW).unwrap();
+    let still_holds = |known: Known| table.still_holds(known.place, key, known.number);
+    assert!(still_holds(before));
+    table.key_at(before.place).store(BUSY, SeqCst);
+    assert!(!still_holds(before));
+    table.key_at(before.place).store(key.0.get(), SeqCst);
+    assert!(table.remember(key, told(2), part(0, 10), NOW));
+    assert!(!still_holds(before) && still_holds(table.find(key, NOW).unwrap()));
 }
 
 #[test]
@@ -212,6 +284,8 @@ fn workers_that_take_parts_of_the_same_bytes_at_once_do_not_both_go_on() {
     assert_eq!(settle(end, runs, known.number, parts[0], one), Some(Ok(())));
     assert_eq!(settle(end, runs, known.number, parts[1], other), Some(Err(Unfit::Overlap)));
     assert_eq!(table.take(&known, part(30, 40)), Err(Unfit::Overlap), "the packet is spoilt");
+    assert_eq!(spoil(end, known.number), Unfit::Overlap, "for good, if another worker finds the same");
+    assert_eq!(table.take(&known, part(30, 40)), Err(Unfit::Overlap));
 }
 
 /// The same place is had by one of them; the other looks again.
