@@ -164,7 +164,6 @@ impl State {
             }
             let Some(offset) = offset_of(search, class, remote, slot) else { continue };
             if entry.is_closed()
-                && !entry.is_tentative()
                 && oldest.is_none_or(|oldest| entry.age(now) > oldest.entry.age(now))
                 && sharable(&offset)
             {
@@ -190,7 +189,7 @@ impl State {
                 continue;
             }
             let is_older = |(_, closed): (u32, Entry)| entry.age(now) > closed.age(now);
-            if entry.is_closed() && !entry.is_tentative() && records.closed.is_none_or(is_older) {
+            if entry.is_closed() && records.closed.is_none_or(is_older) {
                 records.closed = Some((cell, entry));
             }
             let Some(offset) = offset_of(search, class, remote, slot) else { continue };
@@ -357,3 +356,6 @@ fn offset_of(search: &Search, class: Class, remote: u64, slot: u64) -> Option<u3
     let offset = u32::try_from(slot).ok()?.checked_sub(search.base)?;
     class.contains(offset).then_some(offset)
 }
+
+#[cfg(test)]
+mod tests;

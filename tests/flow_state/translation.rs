@@ -238,6 +238,49 @@ fn closed_connections_make_room_for_a_new_syn_oldest_first() {
     assert_eq!(try_new(2002, Signal::Syn, at(12)), Err(Refused::Exhausted));
 }
 
+#[test]
+fn closed_connections_that_share_a_port_make_room_for_a_new_syn_oldest_first() {
+    let state = state();
+    let pool = block(&state, range(20736, 20739), WEB, at(0));
+    let out = |inside, host, signal, now| state.translate_out(&pool, inside, &tcp(host), signal, at(now));
+    let connect = |inside, host| out(inside, host, Signal::Segment, 0).unwrap();
+    (1000..1004).for_each(|inside| assert!(connect(inside, 1) >= 20736));
+    let wires: Vec<u16> = (2000..2004).map(|inside| connect(inside, 2)).collect();
+    for (nth, when) in [(1, 11), (2, 10), (3, 12)] {
+        out(2000 + nth, 2, Signal::Rst, when).unwrap();
+    }
+    assert_eq!(out(3000, 2, Signal::Segment, 13), Err(Refused::Exhausted), "only a SYN recycles");
+    assert_eq!(out(3000, 2, Signal::Syn, 13), Ok(wires[2]));
+    assert_eq!(out(3001, 2, Signal::Syn, 13), Ok(wires[1]));
+    assert_eq!(out(3002, 2, Signal::Syn, 13), Ok(wires[3]));
+    assert_eq!(out(3003, 2, Signal::Syn, 13), Err(Refused::Exhausted), "the last one lives");
+    assert_eq!(state.translate_in(&pool, wires[0], &tcp(2), Signal::Segment, at(13)), Some(2000));
+}
+
+/// Records of all blocks lie in one table, and those for one remote beside each other.
+#[test]
+fn full_blocks_that_call_the_same_remote_keep_apart() {
+    let state = state();
+    let blocks = (20480..20992).step_by(16).map(|first| range(first, first + 15));
+    let pools: Vec<_> = blocks.map(|ports| block(&state, ports, u64::from(ports.first), at(0))).collect();
+    let flows = || (0..16).flat_map(|nth| pools.iter().map(move |pool| (pool, nth)));
+    for (pool, nth) in flows() {
+        assert!(state.translate_out(pool, 1000 + nth, &udp(1), Signal::Datagram, at(0)).is_ok());
+    }
+    // The same inside ports everywhere.
+    for (pool, nth) in flows() {
+        let wire = state.translate_out(pool, 2000 + nth, &udp(2), Signal::Datagram, at(0)).unwrap();
+        assert!(pool.ports().contains(wire), "{wire} is not one of {:?}", pool.ports());
+        assert_eq!(state.translate_in(pool, wire, &udp(2), Signal::Datagram, at(0)), Some(2000 + nth));
+    }
+    for pool in &pools {
+        let answers = pool.ports().first..=pool.ports().last;
+        let mut insides: Vec<_> = answers.map(|wire| state.peek_in(pool, wire, &udp(2), at(0))).collect();
+        insides.sort_unstable();
+        assert!(insides.into_iter().eq((2000..2016).map(Some)));
+    }
+}
+
 /// RFC 7857 section 2.2: a reset translates, and the entry waits in case it was forged.
 #[test]
 fn a_reset_closes_and_a_forged_one_is_outlived() {
