@@ -275,6 +275,12 @@ mod tests {
     fn a_syn_recycles_what_is_closed() {
         let closed = established().sent(Signal::Rst, HERE, second(5));
         assert_eq!(closed.sent(Signal::Syn, HERE, second(6)).phase(), Phase::Opening);
+        let ended = established().sent(Signal::Fin, HERE, second(1)).received(Signal::Fin, HERE, second(1));
+        let ended = ended.sent(Signal::Segment, HERE, second(1));
+        for signal in [Signal::SynAck, Signal::Segment, Signal::Fin, Signal::Rst] {
+            assert_eq!(ended.sent(signal, HERE, second(6)), ended, "{signal:?} is no use of what is over");
+        }
+        assert_eq!(ended.sent(Signal::Syn, HERE, second(6)).phase(), Phase::Opening);
         let elsewhere = closed.sent(Signal::Syn, ELSEWHERE, second(6));
         assert_eq!((elsewhere.phase(), elsewhere.print()), (Phase::Opening, ELSEWHERE));
     }

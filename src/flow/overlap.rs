@@ -59,10 +59,16 @@ struct Class {
 }
 
 impl Class {
+    /// The class of the port that the search prefers.
     fn of(search: &Search) -> Class {
+        Class::with(search, search.home())
+    }
+
+    /// The class of the port at `offset` of the search's pool.
+    fn with(search: &Search, offset: u32) -> Class {
         let size = search.mask + 1;
         let stride_log2 = (size / CLASS).checked_ilog2().unwrap_or(0);
-        Class { stride_log2, first: search.home() & ((1 << stride_log2) - 1), count: size >> stride_log2 }
+        Class { stride_log2, first: offset & ((1 << stride_log2) - 1), count: size >> stride_log2 }
     }
 
     fn offset(self, place: u32) -> u32 {
@@ -219,7 +225,7 @@ impl State {
     /// The live records for the search's remote at that port, tentative ones too. The port may be of another class than
     /// the inside port of the search, as a first entry's often is.
     fn laid_over(&self, search: &Search, offset: u32, now: Tick) -> impl Iterator<Item = Overlap> {
-        let (search, class) = (*search, Class::of(&search.from(offset)));
+        let (search, class) = (*search, Class::with(search, offset));
         let records = self.run(&search, class).map(|cell| (cell, self.record(cell)));
         records.take_while(|(_, (entry, ..))| *entry != NEVER_USED).filter_map(move |(cell, (entry, remote, slot))| {
             let is_there = offset_of(&search, class, remote, slot) == Some(offset);

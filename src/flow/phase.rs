@@ -126,7 +126,6 @@ impl Phase {
     pub fn received(self, signal: Signal) -> Option<Phase> {
         use Phase::*;
         match (signal, self) {
-            (_, SeveralOpening | SeveralEstablished | SeveralDatagram) => None,
             (Signal::Rst, Opening) => Some(ResetOpening),
             (Signal::Rst, Established | FinOut | FinIn) => Some(ResetEstablished),
             (Signal::Rst, FinOutIn | FinInOut) => Some(Closed),

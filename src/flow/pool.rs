@@ -86,18 +86,13 @@ impl Search {
         self.inside & self.mask & 0xffff
     }
 
-    /// The search for an inside port that prefers the port at `offset`.
-    pub fn from(&self, offset: u32) -> Search {
-        Search { inside: self.inside & !(self.mask & 0xffff) | offset, ..*self }
-    }
-
     /// The `step`-th offset to look at. Steps go through a cache line or two at a time, and there through the ports of
     /// the same parity first (RFC 4787 REQ-4).
     pub fn offset(&self, step: u32) -> u32 {
         let group = self.mask & 15;
         let within = step & group;
         let half = group.div_ceil(2);
-        let within = if within < half { 2 * within } else { (2 * (within - half) + 1) & group };
+        let within = if within < half { 2 * within } else { (2 * within + 1) & group };
         (self.home() + (step & !group) + within) & self.mask
     }
 
@@ -146,6 +141,33 @@ mod tests {
             seen.sort_unstable();
             assert!(seen.into_iter().eq(0..1 << log2), "2^{log2}");
         }
+    }
+
+    #[test]
+    fn remotes_of_both_families_differ_by_every_bit() {
+        let six = |bits: u128| Ip::from_v6_octets(bits.to_be_bytes());
+        let ip = six(0x2001_0db8_0123_4567_89ab_cdef_0000_0001);
+        let own = Endpoint { proto: crate::units::Proto::UDP, ip, port: 0x5a5a };
+        let words = |remote| [remote_word(Transport::Udp, &remote), remote_word(Transport::Echo, &remote)];
+        for bit in 0..128 {
+            let [word, echo] = words(Endpoint { ip: six(ip.bits() ^ 1 << bit), ..own });
+            assert!(word >> 63 == 1 && word != words(own)[0] && echo != words(own)[1], "bit {bit}");
+        }
+        for bit in 0..16 {
+            let [word, echo] = words(Endpoint { port: own.port ^ 1 << bit, ..own });
+            assert!(word >> 63 == 1 && word != words(own)[0] && echo == words(own)[1], "port bit {bit}");
+        }
+        let four = Endpoint { ip: Ip::from_v4_bits(0xffff_ffff), port: 0xffff, ..own };
+        assert_eq!(words(four), [0xffff_ffff_ffff, 0xffff_ffff], "no hash of IPv6");
+    }
+
+    /// The first numbers of its generator, of seed 0.
+    #[test]
+    fn bits_are_mixed_as_by_splitmix64() {
+        let golden = 0x9e37_79b9_7f4a_7c15_u64;
+        assert_eq!(mix(0), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(mix(golden), 0x6e78_9e6a_a1b9_65f4);
+        assert_eq!(mix(golden.wrapping_mul(2)), 0x06c4_5d18_8009_454f);
     }
 
     #[test]

@@ -460,3 +460,6 @@ fn raise(cell: &AtomicU64, raised: impl Fn(u64) -> u64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

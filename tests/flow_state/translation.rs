@@ -71,6 +71,9 @@ fn only_aligned_ranges_of_ours_are_pools() {
     assert!(state.pool(server(), range(20736, 20739), true, WEB).is_none(), "too small for native");
     assert!(state.pool(server(), range(16384, 32767), false, WEB).is_none(), "not all of it is owned");
     assert!(state.pool(ip("192.168.50.2"), range(20736, 20991), false, WEB).is_none(), "not our server");
+    let state = State::memory(&Geometry { servers: vec![server()], ports: range(20500, 20999) }).unwrap();
+    assert!(state.pool(server(), range(20480, 20511), false, WEB).is_none(), "it begins before the range");
+    assert!(state.pool(server(), range(20992, 21007), false, WEB).is_none(), "it goes on after the range");
 }
 
 #[test]
@@ -229,12 +232,13 @@ fn closed_connections_make_room_for_a_new_syn_oldest_first() {
     };
     let try_new = |inside, signal, now| state.translate_out(&pool, inside, &tcp(1), signal, now);
     assert_eq!(try_new(2000, Signal::Syn, at(1)), Err(Refused::Exhausted), "none has closed");
-    close(2, at(10));
-    close(1, at(11));
+    // Found in the other order.
+    close(1, at(10));
+    close(2, at(11));
     assert_eq!(try_new(2000, Signal::Segment, at(12)), Err(Refused::Exhausted), "only a SYN recycles");
     assert_eq!(state.peek_in(&pool, wires[2], &tcp(1), at(12)), Some(1002), "the last acknowledgement may be repeated");
-    assert_eq!(try_new(2000, Signal::Syn, at(12)), Ok(wires[2]));
-    assert_eq!(try_new(2001, Signal::Syn, at(12)), Ok(wires[1]));
+    assert_eq!(try_new(2000, Signal::Syn, at(12)), Ok(wires[1]));
+    assert_eq!(try_new(2001, Signal::Syn, at(12)), Ok(wires[2]));
     assert_eq!(try_new(2002, Signal::Syn, at(12)), Err(Refused::Exhausted));
 }
 
@@ -257,27 +261,28 @@ fn closed_connections_that_share_a_port_make_room_for_a_new_syn_oldest_first() {
     assert_eq!(state.translate_in(&pool, wires[0], &tcp(2), Signal::Segment, at(13)), Some(2000));
 }
 
-/// Records of all blocks lie in one table, and those for one remote beside each other.
+/// Records of all blocks lie in one table, and those for one remote among each other.
 #[test]
-fn full_blocks_that_call_the_same_remote_keep_apart() {
+fn full_blocks_that_call_the_same_remotes_keep_apart() {
     let state = state();
-    let blocks = (20480..20992).step_by(16).map(|first| range(first, first + 15));
-    let pools: Vec<_> = blocks.map(|ports| block(&state, ports, u64::from(ports.first), at(0))).collect();
+    let blocks = [20528, 20512, 20496, 20480].map(|first| range(first, first + 15));
+    let pools = blocks.map(|ports| block(&state, ports, u64::from(ports.first), at(0)));
+    // The same inside ports everywhere.
     let flows = || (0..16).flat_map(|nth| pools.iter().map(move |pool| (pool, nth)));
     for (pool, nth) in flows() {
         assert!(state.translate_out(pool, 1000 + nth, &udp(1), Signal::Datagram, at(0)).is_ok());
     }
-    // The same inside ports everywhere.
-    for (pool, nth) in flows() {
-        let wire = state.translate_out(pool, 2000 + nth, &udp(2), Signal::Datagram, at(0)).unwrap();
+    // Of these, some have a record of the next block in the run of one before it.
+    let remotes = || (73..81).map(udp);
+    for (to, (pool, nth)) in remotes().flat_map(|to| flows().map(move |flow| (to, flow))) {
+        let wire = state.translate_out(pool, 2000 + nth, &to, Signal::Datagram, at(0)).unwrap();
         assert!(pool.ports().contains(wire), "{wire} is not one of {:?}", pool.ports());
-        assert_eq!(state.translate_in(pool, wire, &udp(2), Signal::Datagram, at(0)), Some(2000 + nth));
     }
-    for pool in &pools {
-        let answers = pool.ports().first..=pool.ports().last;
-        let mut insides: Vec<_> = answers.map(|wire| state.peek_in(pool, wire, &udp(2), at(0))).collect();
+    for (from, pool) in remotes().flat_map(|from| pools.iter().map(move |pool| (from, pool))) {
+        let wires = pool.ports().first..=pool.ports().last;
+        let mut insides: Vec<_> = wires.map(|wire| state.peek_in(pool, wire, &from, at(0))).collect();
         insides.sort_unstable();
-        assert!(insides.into_iter().eq((2000..2016).map(Some)));
+        assert!(insides.into_iter().eq((2000..2016).map(Some)), "from {from} into {:?}", pool.ports());
     }
 }
 
@@ -361,6 +366,19 @@ fn losing_forgets_entries_records_and_clocks() {
 }
 
 #[test]
+fn losing_a_port_forgets_the_records_at_that_port_only() {
+    let state = state();
+    let pool = block(&state, range(20736, 20737), WEB, at(0));
+    let out = |inside, host| state.translate_out(&pool, inside, &udp(host), Signal::Datagram, at(0)).unwrap();
+    [1, 2].into_iter().for_each(|inside| assert_ne!(out(inside, 1), 0));
+    let wires = [3, 4].map(|inside| out(inside, 2));
+    state.lose(server(), Proto::UDP, range(wires[0], wires[0]));
+    assert_eq!(state.peek_in(&pool, wires[0], &udp(2), at(0)), None);
+    assert_eq!(state.peek_in(&pool, wires[1], &udp(2), at(0)), Some(4));
+    assert_eq!(state.peek_out(&pool, 4, &udp(2), at(0)), Some(wires[1]));
+}
+
+#[test]
 fn sweeping_frees_what_has_expired_and_nothing_else() {
     let state = state();
     let pool = block(&state, range(20736, 20737), WEB, at(0));
@@ -403,6 +421,12 @@ fn echo_claims_follow_requests() {
     state.touch(slot, Side::Outside, Signal::Datagram, at(200));
     assert_eq!(until(20999), 291, "the first second in which the reply is not ours");
     assert!(state.expects_echo(slot, at(290)) && !state.expects_echo(slot, at(291)));
+    for now in [300, 330] {
+        let wire = state.translate_out(&pool, 40_001, &echo, Signal::Datagram, at(now)).unwrap();
+        assert_eq!(until(wire), now as u32 + 91, "with every request");
+    }
+    let wire = state.translate_out(&pool, 40_002, &udp(1), Signal::Datagram, at(300)).unwrap();
+    assert_eq!(until(wire), 0, "a port is no identifier");
     assert!(!state.attach_echo_claims(vec![Words::memory(ECHO_CLAIM_WORDS).unwrap()], at(110)), "once");
 }
 
@@ -455,7 +479,11 @@ fn ports_that_are_kept_are_not_given() {
     let state = state();
     let pool = block(&state, range(20736, 20743), WEB, at(0));
     let out = |inside, host, now, kept: &[u16]| {
-        state.translate_out_beside(&pool, inside, &udp(host), (Signal::Datagram, at(now)), |port| kept.contains(&port))
+        let when = (Signal::Datagram, at(now));
+        let would = state.peek_translation(&pool, inside, &udp(host), when, |port| kept.contains(&port));
+        let answer = state.translate_out_beside(&pool, inside, &udp(host), when, |port| kept.contains(&port));
+        assert_eq!(answer, would);
+        answer
     };
     assert_eq!(out(1000, 1, 0, &[]), Ok(20736), "its home");
     assert_eq!(out(1000, 1, 400, &[20736]), Ok(20738), "not again");

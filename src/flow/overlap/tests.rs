@@ -1,7 +1,8 @@
 use super::*;
 use crate::flow::layout::Transport;
+use crate::flow::pool::remote_word;
 use crate::flow::{Geometry, Holding};
-use crate::units::{Ip, PortRange, Proto};
+use crate::units::{Endpoint, Ip, PortRange, Proto};
 
 const WEB: u64 = 0x77eb;
 const NOW: Tick = Tick(1_000_000);
@@ -104,4 +105,28 @@ fn in_a_full_run_a_syn_gets_the_cell_of_the_record_that_has_been_closed_for_long
     let oldest = state.run(&newcomer, Class::of(&newcomer)).nth(20);
     assert!(matches!(plan(Signal::Syn), Plan::MakeOverlap { cell, .. } if Some(cell) == oldest));
     assert!(matches!(plan(Signal::Segment), Plan::Refuse(Refused::Exhausted)));
+}
+
+#[test]
+fn a_look_finds_ones_own_record_that_has_been_begun_and_no_room_beside_anothers() {
+    let state = state();
+    let server: Ip = "192.168.50.1".parse().unwrap();
+    let pool = state.pool(server, PortRange { first: 20480, last: 20483 }, false, WEB).unwrap();
+    let remote = |host| Endpoint { proto: Proto::TCP, ip: Ip::from_v4_octets([198, 51, 100, host]), port: 443 };
+    for inside in 1000..1004 {
+        state.translate_out(&pool, inside, &remote(1), Signal::Segment, NOW).unwrap();
+    }
+    for offset in 0..4 {
+        let by = search(2000 + offset, remote_word(Transport::Tcp, &remote(2)));
+        let standing = record(&by, Signal::Segment, NOW);
+        put(&state, &by, offset as usize, if offset == 0 { standing.tentative() } else { standing }, offset);
+    }
+    let look = |inside| state.peek_translation(&pool, inside, &remote(2), (Signal::Syn, NOW), |_| false);
+    assert_eq!((look(2000), look(2001), look(3000)), (Ok(20480), Ok(20481), Err(Refused::Exhausted)));
+    let answer = |inside| state.translate_out(&pool, inside, &remote(2), Signal::Syn, NOW);
+    assert_eq!(
+        (answer(3000), answer(2000)),
+        (Err(Refused::Exhausted), Ok(20480)),
+        "it has been finished for its owner"
+    );
 }
