@@ -133,7 +133,8 @@ fn as_called<O>(walk: &Walk<'_, '_, O>, frame: &mut Frame<'_>, packet: &Packet) 
     if name.ip == packet.src {
         return None;
     }
-    let towards = gateway_of(walk, &Flow { src: name, dst: flow.src, ..flow }).unwrap_or(packet.src);
+    let answers = Flow { src: at.inside_of(flow.dst.proto, flow.dst.port).0, dst: flow.src, ..flow };
+    let towards = gateway_of(walk, &answers).unwrap_or(packet.src);
     let NextHop::Ready { mac: to, port, .. } = hops.resolve(towards, None) else { return None };
     let port = port.or_else(|| around.uplinks.first().copied())?;
     let from = around.port(port)?.mac;
