@@ -289,7 +289,7 @@ fn rewrite<O: Observer>(walk: &mut Walk<'_, '_, O>, frame: &mut Frame<'_>, packe
         None => frame::rewrite(frame, packet, &headers),
         Some(source) => {
             // An error travels against the flow that it embeds.
-            let outer = Rewrite { src: Some((source, 0)), dst: Some((plan.dst.ip, 0)), ..headers };
+            let outer = Rewrite { src: Some((source, 0)), ..headers };
             let embedded = Rewrite { src: headers.dst, dst: headers.src, decrement_ttl: false, ip_id: None };
             frame::rewrite_error(frame, packet, &outer, &embedded);
             ChecksumWork::Incremental
