@@ -3,6 +3,7 @@
 mod arbitrary;
 mod bursts;
 mod case;
+mod claims;
 mod fixtures;
 mod generations;
 mod hostile;

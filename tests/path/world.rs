@@ -11,7 +11,9 @@ use sixway::flow::{Geometry, Holding, Side, Signal, State};
 use sixway::frame::{Frame, Piece, cut};
 use sixway::naming::{Health, HealthReport, Located, ReplicaId, Wire, parse_key};
 use sixway::neighbour::NextHops;
-use sixway::path::{Context, Observer, Silent, Verdict, WorkerState, claims, hold_pinned, walk, walk_burst};
+use sixway::path::{
+    Claim, Claimant, Context, Observer, Silent, Verdict, WorkerState, claims, hold_pinned, walk, walk_burst,
+};
 use sixway::table;
 use sixway::units::{Endpoint, Ip, PortId, Proto, Tick};
 
@@ -131,15 +133,27 @@ impl World {
         outcome(verdict, &frame)
     }
 
-    /// True if the XDP program would hand the frame to the engine.
-    pub fn claims(&self, port: &str, frame: &[u8]) -> bool {
+    /// What can be asked between packets.
+    pub fn ask<T>(&self, question: impl FnOnce(&Context<'_>) -> T) -> T {
         let guard = table::pin();
         let World { assembly, state, hops, now, .. } = self;
         let names = assembly.names.view(&guard);
-        let cx = Context { names, around: &assembly.around, state, hops, now: *now, dry_run: true };
+        question(&Context { names, around: &assembly.around, state, hops, now: *now, dry_run: true })
+    }
+
+    /// True if the XDP program would hand the frame to the engine.
+    pub fn claims(&self, port: &str, frame: &[u8]) -> bool {
         let mut buffer = buffer(frame);
-        let port = assembly.around.port(self.port(port)).unwrap();
-        claims(&cx, port, &Frame::new(&mut buffer, ROOM, frame.len()))
+        let port = self.assembly.around.port(self.port(port)).unwrap();
+        self.ask(|cx| claims(cx, port, &Frame::new(&mut buffer, ROOM, frame.len())))
+    }
+
+    /// Whose the XDP program would say that a frame is which comes after those that `claimant` has seen.
+    pub fn claim(&self, claimant: &mut Claimant, port: &str, frame: &[u8]) -> Claim {
+        let mut buffer = buffer(frame);
+        let id = self.port(port);
+        let port = self.assembly.around.port(id).unwrap();
+        self.ask(|cx| claimant.claim(cx, id, port, &Frame::new(&mut buffer, ROOM, frame.len())))
     }
 
     /// Whole bursts, as the engine walks them.
