@@ -4,6 +4,7 @@ mod arbitrary;
 mod bursts;
 mod case;
 mod claims;
+mod early;
 mod fixtures;
 mod generations;
 mod hostile;

@@ -40,6 +40,22 @@ fn a_restarted_engine_carries_on_with_every_connection() {
 }
 
 #[test]
+fn a_container_that_answers_probes_often_is_heard_a_thousand_times_a_second() {
+    let mut world = server_a();
+    let says = tcp("10.1.0.2:80", "169.254.1.1:61000", SYN | ACK).from("native").bytes();
+    let heard = |world: &mut World| {
+        let outcome = world.receive("native", &says);
+        world.words(outcome.verdict)
+    };
+    for _ in 0..1000 {
+        assert_eq!(heard(&mut world), "heard");
+    }
+    assert_eq!(heard(&mut world), "drop rate_limited");
+    world.later(1);
+    assert_eq!(heard(&mut world), "heard");
+}
+
+#[test]
 fn a_container_that_is_refused_often_is_answered_a_thousand_times_a_second() {
     let mut world = server_a();
     let refused = |world: &mut World| {
