@@ -135,10 +135,11 @@ mod tests {
             hints.note(hint(1), Tick(0));
         }
         let other = Hint { port: PortId(4), ..hint(1) };
-        for more in [hint(2), other] {
+        let far = Hint { port: PortId(3 + 256), ..hint(1) };
+        for more in [hint(2), other, far] {
             hints.note(more, Tick(0));
         }
-        assert_eq!(hints.take(), [hint(1), hint(2), other]);
+        assert_eq!(hints.take(), [hint(1), hint(2), other, far]);
         (0..=255).for_each(|last| hints.note(hint(last), Tick(1000)));
         assert_eq!(hints.take().len(), MOST, "bounded");
     }
