@@ -140,4 +140,50 @@ mod tests {
             assert_eq!(misfit(options), expected, "{options:?}");
         }
     }
+
+    /// Of these bytes of Ethernet and IP, and some that are no part of the packet.
+    fn told(l3: &[u8], kind: [u8; 2], why: Malformed) -> Option<(Packet, IcmpError)> {
+        let mut bytes = [&[2; 12][..], &kind, l3, &[0xee; 6]].concat();
+        let len = bytes.len();
+        header_problem(&Frame::new(&mut bytes, 0, len), why)
+    }
+
+    #[test]
+    fn an_answer_quotes_the_packet_and_no_padding() {
+        // From 10.0.0.1 to 10.0.0.2, ESP, with an option of length 1.
+        let with_flags =
+            |flags| [0x46, 0x28, 0, 32, 0, 0, flags, 0, 64, 50, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 7, 1, 0, 0];
+        for (flags, fragment) in [(0, Fragment::Whole), (0x20, Fragment::First), (0x40, Fragment::Whole)] {
+            let l3 = [&with_flags(flags)[..], &[0; 8]].concat();
+            let (packet, error) = told(&l3, [0x08, 0x00], Malformed::BadOptions).unwrap();
+            assert_eq!((packet.l3_end, packet.fragment, packet.dscp_ecn), (14 + 32, fragment, 0x28));
+            assert_eq!(error, IcmpError::ParameterProblem { at: 21 });
+        }
+    }
+
+    /// A packet between these two, with options for every hop behind others.
+    fn with_late_options(src: [u8; 16], dst: [u8; 16]) -> Vec<u8> {
+        let options = |next| [next, 0, 1, 4, 0, 0, 0, 0];
+        [&[0x6a, 0xb0, 0, 0, 0, 16, 60, 64][..], &src, &dst, &options(0), &options(59)].concat()
+    }
+
+    #[test]
+    fn so_does_one_of_ipv6_and_there_are_no_mapped_addresses_in_it() {
+        let native = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+        let told = |src, dst| told(&with_late_options(src, dst), [0x86, 0xdd], Malformed::BadExtensionHeader);
+        let (packet, error) = told(native, native).unwrap();
+        assert_eq!((packet.l3_end, packet.dscp_ecn), (14 + 56, 0xab));
+        assert_eq!(error, IcmpError::ParameterProblem { at: 40 });
+        assert!(told(mapped, native).is_none() && told(native, mapped).is_none());
+    }
+
+    #[test]
+    fn an_extension_header_may_end_with_the_packet() {
+        let mut whole = with_late_options([0xfd; 16], [0xfd; 16]);
+        whole[40] = 60;
+        assert_eq!(ipv6::misfit(&whole), None);
+        whole[49] = 1;
+        assert_eq!(ipv6::misfit(&whole), Some(49));
+    }
 }

@@ -62,9 +62,11 @@ fn a_state_that_does_not_fit_is_started_anew_and_says_why() {
     let wider = Geometry { ports: range(20480, 22527), ..geometry() };
     assert_eq!(open(&wider, *b"two of the roots").1, Some(Fresh::OtherGeometry));
     assert_eq!(open(&wider, *b"two of the roots").1, None);
+    let as_many = Geometry { ports: range(22528, 24575), ..geometry() };
+    assert_eq!(open(&as_many, *b"two of the roots").1, Some(Fresh::OtherGeometry));
     let length = std::fs::metadata(&path).unwrap().len() as usize;
     std::fs::write(&path, vec![0x5a; length]).unwrap();
-    assert_eq!(open(&wider, *b"two of the roots").1, Some(Fresh::Foreign));
+    assert_eq!(open(&as_many, *b"two of the roots").1, Some(Fresh::Foreign));
     std::fs::remove_file(&path).unwrap();
 }
 

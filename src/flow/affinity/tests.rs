@@ -129,3 +129,12 @@ fn what_goes_where_the_flow_was_kept_keeps_it_there() {
     assert!(table.sent_as_kept(flow(1), &kept, Signal::Datagram, seconds(501)), "what was sent has gone there");
     assert_eq!(table.kept(flow(1), Signal::Datagram, seconds(501)).unwrap().replica, WEB);
 }
+
+#[test]
+fn a_flow_has_two_buckets_that_are_never_one() {
+    for (key, buckets) in [(7 << 32 | 3, [3, 7]), (3 << 32 | 7, [7, 3]), (7 << 32 | 7, [7, 6]), (6 << 32 | 6, [6, 7])] {
+        let places: Vec<usize> = places(FlowKey(NonZeroU64::new(key).unwrap())).collect();
+        let expected = buckets.into_iter().flat_map(|bucket| (0..BUCKET).map(move |nth| bucket * BUCKET + nth));
+        assert_eq!(places, expected.collect::<Vec<_>>());
+    }
+}

@@ -119,3 +119,13 @@ fn what_nobody_will_finish_is_taken_back_when_the_file_is_opened() {
     let phases = [0, 1, 2].map(|cell| Entry(state.overlap_entries()[cell].load(SeqCst)).phase());
     assert_eq!(phases, [Phase::Free, Phase::Free, Phase::Datagram]);
 }
+
+#[test]
+fn what_a_worker_has_only_begun_is_listed_for_nobody() {
+    let state = State::memory(&geometry()).unwrap();
+    let pool = pool(&state);
+    let offsets = || state.translated(0, u32::MAX, NOW).0.iter().map(|entry| entry.inside_port).collect::<Vec<_>>();
+    put(&state, &pool, 1000, 0, NOW);
+    begin(&state, &pool, 2000, 1, NOW);
+    assert_eq!(offsets(), [1000]);
+}
