@@ -346,3 +346,26 @@ pub(super) fn is_multicast(ip: Ip) -> bool {
         ip.bits() >> 120 == 0xff
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_address_of_a_host_is_martian() {
+        let is = |text: &str| is_martian(text.parse().unwrap());
+        let martians =
+            ["0.0.0.1", "127.0.0.1", "169.254.0.1", "224.0.0.1", "240.0.0.1", "::", "::1", "fe80::1", "ff02::1"];
+        assert!(martians.into_iter().all(is));
+        let hosts =
+            ["1.0.0.0", "10.254.0.1", "169.253.0.1", "169.255.0.1", "223.255.255.255", "::2", "fec0::1", "fd00::1"];
+        assert!(!hosts.into_iter().any(is));
+    }
+
+    #[test]
+    fn groups_and_the_limited_broadcast_are_for_many() {
+        let is = |text: &str| is_multicast(text.parse().unwrap());
+        assert!(["224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1", "ff00::"].into_iter().all(is));
+        assert!(!["223.0.0.1", "240.0.0.1", "255.255.255.254", "feff::1", "fd00::ff"].into_iter().any(is));
+    }
+}
