@@ -253,9 +253,7 @@ fn a_servers_own_fragments_reach_its_kernel() {
 
 /// What port `uplink` of a server has given back to the kernel.
 fn given_back(lab: &mut Lab, server: u8) -> u64 {
-    let ports = lab.engine(server).get("/v1/ports");
-    let uplink = ports.as_array().expect("a list").iter().find(|port| port["name"] == "uplink").expect("an uplink");
-    uplink["host"].as_u64().expect("a count")
+    lab.engine(server).port("uplink")["host"].as_u64().expect("a count")
 }
 
 /// Without an engine the kernel has its fragments as ever; the next engine finds the way back as the last one left it,

@@ -46,9 +46,7 @@ pub fn lab() -> Lab {
 
 /// Packets of a port that were forwarded.
 fn forwarded(lab: &mut Lab, server: u8, port: &str) -> u64 {
-    let ports = lab.engine(server).get("/v1/ports");
-    let port = ports.as_array().expect("a list").iter().find(|at| at["name"] == port).expect("a port of that name");
-    port["forwarded"].as_u64().expect("a count")
+    lab.engine(server).port(port)["forwarded"].as_u64().expect("a count")
 }
 
 /// The client's address is kept, nothing is added to its packets, and the answer leaves the server for the client
@@ -125,11 +123,7 @@ fn the_kernel_answers_echo_for_its_own_addresses() {
         lab.at("s6").ip(&format!("addr add {ip}/32 dev lo"));
     }
     until("the kernel answers", SOON, || by_kernel(&lab, idle));
-    let answered = |lab: &mut Lab| {
-        let ports = lab.engine(6).get("/v1/ports");
-        let port = ports.as_array().expect("a list").iter().find(|at| at["name"] == "wan").expect("wan");
-        port["answers"]["echo"].as_u64().unwrap_or(0)
-    };
+    let answered = |lab: &mut Lab| lab.engine(6).port("wan")["answers"]["echo"].as_u64().unwrap_or(0);
     let before = answered(&mut lab);
     lab.at("outside").run("ping", &["-c3", "-i0.01", "-W5", &WEB.to_string()]);
     assert_eq!(answered(&mut lab), before, "not by the engine");

@@ -229,8 +229,7 @@ fn all_kinds_of_probes_are_answered_by_a_sealed_container() {
         let list = request(&lab.engine(2).socket(), "GET /v1/health", &Value::Null);
         (list.matches(r#""state":"healthy""#).count() == 2 * kinds.len()).then_some(())
     });
-    let ports = lab.engine(2).get("/v1/ports");
-    let web = ports.as_array().expect("a list").iter().find(|port| port["name"] == "web").expect("web's port");
+    let web = lab.engine(2).port("web");
     assert!(web["consumed"].as_u64() > Some(2), "{web}");
 }
 

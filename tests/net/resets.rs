@@ -52,9 +52,7 @@ fn change(lab: &mut Lab, set: &Value) {
 
 /// Resets that an engine has sent to a client.
 fn resets(lab: &mut Lab, (client, server): (&str, u8)) -> u64 {
-    let ports = lab.engine(server).get("/v1/ports");
-    let port = ports.as_array().expect("a list").iter().find(|port| port["name"] == client).expect("its port");
-    port["answers"]["reset"].as_u64().unwrap_or(0)
+    lab.engine(server).port(client)["answers"]["reset"].as_u64().unwrap_or(0)
 }
 
 /// What a client that says something hears, within a time.

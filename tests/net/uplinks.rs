@@ -17,8 +17,7 @@ const WEB: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 
 /// A count of a port.
 fn count(lab: &mut Lab, server: u8, port: &str, what: &str) -> u64 {
-    let ports = lab.engine(server).get("/v1/ports");
-    let port = ports.as_array().expect("a list").iter().find(|at| at["name"] == port).expect("a port of that name");
+    let port = lab.engine(server).port(port);
     port[what].as_u64().unwrap_or_else(|| panic!("no {what} in {port}"))
 }
 
@@ -226,9 +225,7 @@ fn two_tags_go_around_each_frame() {
     let mut stream = connect(lab.at("alice"), (WEB, 80)).expect("web on its VLANs");
     says_back_after_greeting(&mut stream);
     assert_eq!(count(&mut lab, 1, "uplink", "mtu"), 1496);
-    let ports = lab.engine(1).get("/v1/ports");
-    let uplink = ports.as_array().into_iter().flatten().find(|port| port["name"] == "uplink");
-    assert_eq!(uplink.map(|port| port["vlan"].to_string()).as_deref(), Some("[200,100]"));
+    assert_eq!(lab.engine(1).port("uplink")["vlan"].to_string(), "[200,100]");
     let socket = udp(lab.at("carol"), (WEB, 7));
     // Whoever can't carry one says so, and then so does the kernel (RFC 1191).
     set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO).expect("a socket option");
@@ -423,9 +420,7 @@ fn jumbo_packets_are_refused_where_the_way_is_narrower() {
 
 /// Packets that a port has answered with the MTU of the way.
 fn count_answers(lab: &mut Lab, server: u8, port: &str) -> u64 {
-    let ports = lab.engine(server).get("/v1/ports");
-    let port = ports.as_array().expect("a list").iter().find(|at| at["name"] == port).expect("a port of that name");
-    port["answers"]["fragmentation_needed"].as_u64().unwrap_or(0)
+    lab.engine(server).port(port)["answers"]["fragmentation_needed"].as_u64().unwrap_or(0)
 }
 
 /// An MTU that is raised under an engine whose sockets carry one buffer a packet counts as far as that goes, and in full

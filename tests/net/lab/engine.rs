@@ -159,6 +159,13 @@ impl Engine {
         })
     }
 
+    /// What it says of the port of that name.
+    pub fn port(&self, name: &str) -> Value {
+        let ports = self.get("/v1/ports");
+        let port = ports.as_array().expect("a list").iter().find(|port| port["name"] == name);
+        port.unwrap_or_else(|| panic!("no port {name} in {ports}")).clone()
+    }
+
     /// Each received frame has exactly one verdict, on every port.
     pub fn counters_add_up(&self) -> bool {
         let ports = self.get("/v1/ports");
