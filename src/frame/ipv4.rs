@@ -119,26 +119,29 @@ fn check_long_header(l3: &[u8], version_ihl: u8) -> Result<(usize, bool), Malfor
     if checksum::of(header).fold() != 0xffff {
         return Err(Malformed::BadIpChecksum);
     }
-    Ok((header_len, has_source_route(options)?))
+    let source_route = has_source_route(options).map_err(|_| Malformed::BadOptions)?;
+    Ok((header_len, source_route))
 }
 
-/// Walks the options: true if one is a loose or strict source route.
+/// Walks the options: true if one is a loose or strict source route. Else which octet of them is wrong: a length that is too
+/// small or too large, or the type of an option without one.
 #[cold]
-pub(super) fn has_source_route(mut options: &[u8]) -> Result<bool, Malformed> {
+pub(super) fn has_source_route(options: &[u8]) -> Result<bool, usize> {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
-    let mut found = false;
+    let (mut found, mut at) = (false, 0);
     loop {
-        match *options {
+        match *options.get(at..).unwrap_or_default() {
             [] | [END, ..] => return Ok(found),
-            [NO_OPERATION, ref tail @ ..] => options = tail,
-            [kind, len, ..] if len >= 2 => {
+            [NO_OPERATION, ..] => at += 1,
+            [_] => return Err(at),
+            [kind, len, ref tail @ ..] if len >= 2 && usize::from(len) <= tail.len() + 2 => {
                 found |= matches!(kind, LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE);
-                options = options.get(usize::from(len)..).ok_or(Malformed::BadOptions)?;
+                at += usize::from(len);
             }
-            _ => return Err(Malformed::BadOptions),
+            _ => return Err(at + 1),
         }
     }
 }
@@ -245,5 +248,21 @@ mod tests {
         assert_eq!(refused(&[(17, 28), (20, 0x1f), (21, 0xff)]), Malformed::BadFragment, "beyond 65535");
         assert_eq!(refused(&[(20, 0), (21, 1), (23, 6)]), Malformed::BadFragment, "over a TCP header");
         assert_eq!(refused(&[(17, 28), (20, 0x20), (23, 6)]), Malformed::TcpHeader, "tiny");
+    }
+
+    #[test]
+    fn the_octet_that_is_wrong_is_found() {
+        for (options, expected) in [
+            (&[7, 3, 4, 0][..], None),
+            (&[1, 1, 7, 3], Some(3)),
+            (&[7, 1, 0, 0], Some(1)),
+            (&[7, 5, 4, 0], Some(1)),
+            (&[1, 1, 1, 7], Some(3)),
+            (&[0, 7, 9, 9], None),
+            (&[7, 4, 4, 0, 0x94, 5, 0, 0], Some(5)),
+            (&[], None),
+        ] {
+            assert_eq!(has_source_route(options).err(), expected, "{options:?}");
+        }
     }
 }
