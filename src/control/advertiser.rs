@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::units::{Mac, PortId};
+use crate::units::{Mac, PortId, Random};
 
 /// The longest time between two advertisements unless it is configured, in seconds (MaxRtrAdvInterval, section 6.2.1).
 pub const LONGEST_S: u32 = 600;
@@ -27,7 +27,7 @@ pub struct Link {
 /// Knows for each link when its next advertisement is due.
 #[derive(Debug)]
 pub struct Advertiser {
-    seed: u64,
+    random: Random,
     schedules: HashMap<PortId, Schedule>,
 }
 
@@ -45,7 +45,7 @@ impl Advertiser {
     /// `seed` is where the times of all links come from: with one of its own, no two servers speak at the same times.
     #[must_use]
     pub fn new(seed: u64) -> Advertiser {
-        Advertiser { seed, schedules: HashMap::new() }
+        Advertiser { random: Random::new(seed), schedules: HashMap::new() }
     }
 
     /// Which of these links, all that there are at `now`, an advertisement is due on. A link that is new, has been away or
@@ -83,7 +83,7 @@ impl Advertiser {
         let Some(&Schedule { link, initial, .. }) = self.schedules.get(&port) else { return };
         let (initial, longest) = (initial.saturating_sub(1), longest(link));
         let shortest = (longest / 3).max(MIN_DELAY_BETWEEN_RAS);
-        let mut interval = self.random(shortest, longest);
+        let mut interval = self.between(shortest, longest);
         if initial > 0 {
             interval = interval.min(MAX_INITIAL_RTR_ADVERT_INTERVAL);
         }
@@ -95,14 +95,13 @@ impl Advertiser {
     /// Not all links that come up together speak together.
     fn beginning(&mut self, link: Link, sent: Option<u64>, now: u64) -> Schedule {
         let earliest = sent.map_or(now, |sent| now.max(sent + MIN_DELAY_BETWEEN_RAS));
-        let next = earliest + self.random(0, MAX_RA_DELAY_TIME);
+        let next = earliest + self.between(0, MAX_RA_DELAY_TIME);
         Schedule { link, next, initial: MAX_INITIAL_RTR_ADVERTISEMENTS, sent, is_there: true }
     }
 
     /// A number between these two, which may be either.
-    fn random(&mut self, least: u64, most: u64) -> u64 {
-        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        least + (self.seed >> 33) % (most.saturating_sub(least) + 1)
+    fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.random.word() % (most.saturating_sub(least) + 1)
     }
 }
 

@@ -14,11 +14,11 @@ use std::sync::atomic::Ordering::SeqCst;
 use super::entry::Entry;
 use super::layout::Slot;
 use super::phase::Phase;
-use super::pool::{Search, mix};
+use super::pool::Search;
 use super::signal::Signal;
 use super::state::State;
 use super::translate::{Plan, Refused, swap};
-use crate::units::Tick;
+use crate::units::{Tick, mix};
 
 /// Ports of a pool in one class: one bit each of a word.
 const CLASS: u32 = 64;

@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use super::entry::Entry;
 use super::layout::{Slot, Transport};
 use super::overlap::Overlap;
-use super::pool::{PUBLIC_NAME, Pool, Search, mix, remote_word};
+use super::pool::{PUBLIC_NAME, Pool, Search, remote_word};
 use super::signal::Signal;
 use super::state::State;
-use crate::units::{Endpoint, Tick};
+use crate::units::{Endpoint, Tick, mix};
 
 /// Why a packet that leaves is not translated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

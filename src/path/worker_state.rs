@@ -4,7 +4,7 @@
 use std::cell::Cell;
 
 use super::hint::Hints;
-use crate::units::{Ip, PortId, Proto, Tick};
+use crate::units::{Ip, PortId, Proto, Random, Tick, mix};
 
 /// Counters that the identifications are drawn from, hashed by (ServerIP, peer, proto). The kernel does the same with
 /// 2048 and more (`net/ipv4/route.c`, `ip_idents_reserve`).
@@ -60,13 +60,9 @@ impl WorkerState {
     /// as likely as others to come again, and nobody can guess the next (RFC 7739 section 5.3).
     #[must_use]
     pub fn with_secret(mut self, secret: u64) -> WorkerState {
-        let mut at = secret;
-        let mut next = || {
-            at = at.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            scatter(at)
-        };
-        self.idents.iter_mut().for_each(|counter| *counter = (next() % u64::from(self.span)) as u16);
-        self.idents6.iter_mut().for_each(|counter| *counter = (next() % (u64::from(self.span) << 16)) as u32);
+        let mut random = Random::new(secret);
+        self.idents.iter_mut().for_each(|counter| *counter = (random.word() % u64::from(self.span)) as u16);
+        self.idents6.iter_mut().for_each(|counter| *counter = (random.word() % (u64::from(self.span) << 16)) as u32);
         self.secret = secret;
         self
     }
@@ -74,7 +70,7 @@ impl WorkerState {
     /// The next IPv4 identification between these two (RFC 6864 section 4.3: unique per source, destination and
     /// protocol within the maximum datagram lifetime, for non-atomic datagrams).
     pub fn next_ident(&mut self, src: Ip, dst: Ip, proto: Proto) -> u16 {
-        let at = self.mix(src, dst, proto) % IDENTS;
+        let at = self.place(src, dst, proto) % IDENTS;
         let counter = &mut self.idents[at];
         *counter = ((u32::from(*counter) + 1) % self.span) as u16;
         self.first.wrapping_add(*counter)
@@ -86,18 +82,18 @@ impl WorkerState {
         if src.is_v4() {
             return u32::from(self.next_ident(src, dst, proto));
         }
-        let at = self.mix(src, dst, Proto(0)) % IDENTS6;
+        let at = self.place(src, dst, Proto(0)) % IDENTS6;
         let counter = &mut self.idents6[at];
         *counter = ((u64::from(*counter) + 1) % (u64::from(self.span) << 16)) as u32;
         (u32::from(self.first) << 16).wrapping_add(*counter)
     }
 
     /// The place of a counter, before it is cut to their number.
-    fn mix(&self, src: Ip, dst: Ip, proto: Proto) -> usize {
-        let mix = (src.bits() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    fn place(&self, src: Ip, dst: Ip, proto: Proto) -> usize {
+        let names = (src.bits() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ (dst.bits() as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
             ^ u64::from(proto.0).wrapping_mul(0x1656_67b1_9e37_79f9);
-        scatter(mix ^ self.secret) as usize
+        mix(names ^ self.secret) as usize
     }
 
     /// Takes one answer from the port's budget; false if it is used up for now.
@@ -123,13 +119,6 @@ impl WorkerState {
     pub(super) fn count_unkept(&self) {
         self.unkept.set(self.unkept.get().wrapping_add(1));
     }
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-fn scatter(word: u64) -> u64 {
-    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::judge::Judge;
 use crate::frame::{self, Frame, L4, Parsed};
 use crate::naming::{BindingKey, Health, HealthReport};
 use crate::path::FIRST_PROBE_PORT;
-use crate::units::{Mac, PortId};
+use crate::units::{Mac, PortId, Random};
 
 /// Where a container refuses, or is suspected, the next probe of those that decide comes after this part of the interval.
 const HURRY: u64 = 4;
@@ -42,7 +42,7 @@ pub struct Prober {
     /// Who waits for what comes to a port.
     ports: HashMap<u16, (usize, u64)>,
     next_port: u16,
-    seed: u64,
+    random: Random,
     totals: Tally,
 }
 
@@ -81,7 +81,7 @@ impl Prober {
             targets: HashMap::new(),
             ports: HashMap::new(),
             next_port: first,
-            seed,
+            random: Random::new(seed),
             totals: Tally::default(),
         }
     }
@@ -197,10 +197,10 @@ impl Prober {
                     (Some(_), Some(gateway)) => {
                         let ip = check.ip.to_std();
                         let port = free_port(&mut self.next_port, &self.ports);
-                        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                        let seed = self.random.word();
                         let (own, to) = (End { ip: gateway, port }, End { ip, port: check.port });
                         let deadline = now + millis(check.timeout);
-                        let exchange = Exchange::new(&check.kind, own, to, now, deadline, self.seed);
+                        let exchange = Exchange::new(&check.kind, own, to, now, deadline, seed);
                         self.ports.insert(port, key);
                         target.tally.sent += 1;
                         self.totals.sent += 1;
