@@ -2,6 +2,7 @@
 //! clock: whoever sends says what time it is, and which links there are.
 
 use std::collections::HashMap;
+use std::mem;
 
 use crate::units::{Mac, PortId, Random};
 
@@ -38,7 +39,6 @@ struct Schedule {
     /// How many of those that come faster are to be sent still.
     initial: u32,
     sent: Option<u64>,
-    is_there: bool,
 }
 
 impl Advertiser {
@@ -52,29 +52,28 @@ impl Advertiser {
     /// has another MAC begins anew, with advertisements that come faster. What is due stays so until it is
     /// [sent](Advertiser::sent).
     pub fn due(&mut self, links: impl Iterator<Item = Link>, now: u64) -> Vec<PortId> {
-        self.schedules.values_mut().for_each(|schedule| schedule.is_there = false);
+        let mut before = mem::take(&mut self.schedules);
         let mut due = Vec::new();
         for link in links {
-            let known = self.schedules.get(&link.port).copied();
-            let mut schedule = match known.filter(|known| known.link.mac == link.mac) {
+            let schedule = match before.remove(&link.port) {
                 Some(known) if known.link == link => known,
-                Some(known) => Schedule { link, next: known.next.min(now + longest(link)), ..known },
-                None => self.beginning(link, known.and_then(|known| known.sent), now),
+                Some(known) if known.link.mac == link.mac => {
+                    Schedule { link, next: known.next.min(now + longest(link)), ..known }
+                }
+                known => self.beginning(link, known.and_then(|known| known.sent), now),
             };
-            schedule.is_there = true;
             if schedule.next <= now {
                 due.push(link.port);
             }
             self.schedules.insert(link.port, schedule);
         }
-        // A link that comes back at once must not hear more than it may.
-        let is_recent = |sent: Option<u64>| sent.is_some_and(|sent| now < sent + MIN_DELAY_BETWEEN_RAS);
-        self.schedules.retain(|_, schedule| {
-            if !schedule.is_there {
-                schedule.link.mac = Mac::ZERO;
+        // A link that is away begins anew when it comes back; if at once, it must not hear more than it may.
+        for (port, mut gone) in before {
+            if gone.sent.is_some_and(|sent| now < sent + MIN_DELAY_BETWEEN_RAS) {
+                gone.link.mac = Mac::ZERO;
+                self.schedules.insert(port, gone);
             }
-            schedule.is_there || is_recent(schedule.sent)
-        });
+        }
         due
     }
 
@@ -96,7 +95,7 @@ impl Advertiser {
     fn beginning(&mut self, link: Link, sent: Option<u64>, now: u64) -> Schedule {
         let earliest = sent.map_or(now, |sent| now.max(sent + MIN_DELAY_BETWEEN_RAS));
         let next = earliest + self.between(0, MAX_RA_DELAY_TIME);
-        Schedule { link, next, initial: MAX_INITIAL_RTR_ADVERTISEMENTS, sent, is_there: true }
+        Schedule { link, next, initial: MAX_INITIAL_RTR_ADVERTISEMENTS, sent }
     }
 
     /// A number between these two, which may be either.
