@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::lab::capture::Capture;
 use crate::lab::config::NETWORKS;
+use crate::lab::dual::address;
 use crate::lab::peers::PATIENCE;
 use crate::lab::{Lab, MAPPING, server_ip6, until};
 
@@ -35,9 +36,7 @@ pub fn lab(default_route: bool) -> Lab {
 fn ground(default_route: bool) -> Lab {
     let mut lab = Lab::new();
     for server in [1, 2] {
-        let place = lab.at(&format!("s{server}"));
-        place.set("net.ipv6.conf.eth1.disable_ipv6", "0");
-        place.ip(&format!("addr add {}/64 dev eth1 nodad", server_ip6(server)));
+        address(lab.at(&format!("s{server}")), "eth1", &format!("{}/64", server_ip6(server)));
     }
     for (name, ip) in [("alice", ALICE), ("carol", CAROL), ("web", WEB)] {
         let place = lab.at(name);

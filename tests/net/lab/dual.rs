@@ -45,8 +45,10 @@ impl Lab {
     }
 }
 
-/// One more address, at once.
+/// One more address, at once. The link-local one that comes with the first is there at once too: without it the kernel
+/// solicits no neighbour for packets that are not its own (`ndisc_solicit` of net/ipv6/ndisc.c).
 pub fn address(place: &Namespace, interface: &str, address: &str) {
+    place.set(&format!("net.ipv6.conf.{interface}.accept_dad"), "0");
     place.set(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "0");
     place.ip(&format!("addr add {address} dev {interface} nodad"));
 }
