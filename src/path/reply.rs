@@ -41,7 +41,6 @@ fn refuse<O: Observer>(
     reason: Reason,
     bound: bool,
 ) -> Verdict {
-    walk.step(Step::AnswerDue { reason });
     let L4::Tcp { flags, .. } = packet.l4 else {
         return if bound {
             let error =
@@ -56,6 +55,7 @@ fn refuse<O: Observer>(
     if !is_answerable || !(flags.opens() || midstream(walk) == Midstream::Reset) {
         return Verdict::Drop(reason);
     }
+    walk.step(Step::AnswerDue { reason });
     if !walk.local.may_answer(walk.port, walk.cx.now) {
         return Verdict::Drop(Reason::RateLimited);
     }

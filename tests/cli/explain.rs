@@ -30,6 +30,43 @@ fn every_step_has_a_name() {
 }
 
 #[test]
+fn each_step_says_what_it_found() {
+    let explained = explain("--port web1 tcp 10.1.0.2:20740 10.2.0.4:5432").stdout;
+    let steps = "
+  parse        tcp 10.1.0.2:20740 -> tcp 10.2.0.4:5432, TTL 64, 40 bytes of IP
+  port         the container 02:42:0a:01:00:02 10.1.0.2 of network blue is behind this port
+  name         tcp 10.2.0.4:5432 in network blue: tcp 192.168.50.2:20481, on server 192.168.50.2
+  replica      the flow is new, and its hash picks this one
+  source       leaves as tcp 192.168.50.1:20740: its native client block, as it is
+  destination  becomes tcp 192.168.50.2:20481
+  next hop     192.168.50.2 is at 02:00:00:00:00:02
+  rewrite      TTL 63, transport checksum incremental
+  verdict      forwarded by port uplink
+leaves ";
+    assert!(explained.contains(steps), "{explained}");
+}
+
+#[test]
+fn what_is_refused_is_said_once() {
+    let steps = |question: &str| {
+        let answer: Value = serde_json::from_str(&explain(&format!("--port web1 {question} --json")).stdout).unwrap();
+        let said = answer["steps"].as_array().unwrap().iter().map(|step| step["text"].as_str().unwrap().to_owned());
+        said.skip(2).collect::<Vec<_>>()
+    };
+    let [unbound, told] = ["the address is bound, this port is not", "the sender is told: no_binding"];
+    let refused = steps("udp 10.1.0.2:20740 10.2.0.4:99");
+    assert_eq!(
+        refused,
+        [&format!("udp 10.2.0.4:99 in network blue: {unbound}"), told, "answered (unreachable) by port web1"]
+    );
+    let refused = steps("tcp 10.1.0.2:20740 10.2.0.4:99");
+    assert_eq!(
+        refused,
+        [&format!("tcp 10.2.0.4:99 in network blue: {unbound}"), told, "answered (reset) by port web1"]
+    );
+}
+
+#[test]
 fn a_packet_that_is_dropped_is_an_answer_too() {
     let explained = explain("--port web1 tcp 10.1.0.9:20740 10.2.0.4:5432 --json");
     let answer: Value = serde_json::from_str(&explained.stdout).unwrap();

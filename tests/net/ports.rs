@@ -161,13 +161,14 @@ fn nothing_is_left_of_ports_that_went() {
         meets_erin(lab.at("dave"));
         detach_erin(lab);
     };
+    // At first a packet of somebody else may be on its way.
     let free = frames(&mut lab);
     once(&mut lab);
-    until("all frames are home", SOON, || (frames(&mut lab) == free).then_some(()));
+    until("all frames are home", SOON, || (frames(&mut lab) >= free).then_some(()));
     let (before, began) = (Footprint::of(&mut lab), Instant::now());
     (0..20).for_each(|_| once(&mut lab));
     let took = began.elapsed() / 20;
-    until("all frames are home", SOON, || (frames(&mut lab) == free).then_some(()));
+    until("all frames are home", SOON, || (frames(&mut lab) >= free).then_some(()));
     let after = Footprint::of(&mut lab);
     println!("{took:.1?} for one to come, be met and go; {before:?}, then {after:?}");
     // At each of the two times the last connection to the control socket may not be closed yet.
