@@ -1,5 +1,7 @@
 //! The IPv6 header and its extension headers (RFC 8200).
 
+use std::iter;
+
 use super::parse::{ETHERNET_LEN, Macs};
 use super::transport::{self, Part};
 use super::{Fragment, Frame, L4, Malformed, Packet, Parsed, ipv4};
@@ -99,28 +101,47 @@ fn is_extension(next: u8) -> bool {
     matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
 }
 
+/// One of them, which begins with `head`. Offsets count from the IPv6 header.
+struct Extension {
+    kind: u8,
+    /// Where the octet is that says what it is.
+    kind_at: usize,
+    at: usize,
+    head: [u8; 8],
+}
+
+impl Extension {
+    /// It may say that it ends beyond the packet.
+    fn end(&self) -> usize {
+        self.at + if self.kind == FRAGMENT { 8 } else { (usize::from(self.head[1]) + 1) * 8 }
+    }
+}
+
+/// The extension headers of `packet`, as many as are walked, until one has no room in it for its first 8 octets.
+fn extensions(packet: &[u8]) -> impl Iterator<Item = Extension> {
+    let (mut kind_at, mut at) = (6, HEADER_LEN);
+    let next = move || {
+        let kind = packet.get(kind_at).copied().filter(|&kind| is_extension(kind))?;
+        let extension = Extension { kind, kind_at, at, head: *packet.get(at..)?.first_chunk()? };
+        (kind_at, at) = (at, extension.end());
+        Some(extension)
+    };
+    iter::from_fn(next).take(MAX_EXTENSIONS)
+}
+
 #[cold]
 fn walk_extensions(packet: &[u8], total_len: usize, mut chain: Chain) -> Result<Chain, Malformed> {
-    for position in 0..MAX_EXTENSIONS {
-        let kind = chain.proto.0;
-        if !is_extension(kind) {
-            return Ok(chain);
-        }
-        if kind == HOP_BY_HOP && position > 0 {
+    for extension in extensions(packet) {
+        let [next, _, offset0, offset1, ..] = extension.head;
+        (chain.proto, chain.l4_at) = (Proto(next), extension.end());
+        if is_misplaced(&extension) || chain.l4_at > packet.len() {
             return Err(Malformed::BadExtensionHeader);
         }
-        let extension = packet.get(chain.l4_at..).and_then(|tail| tail.first_chunk::<8>());
-        let [next, len, offset0, offset1, ..] = *extension.ok_or(Malformed::BadExtensionHeader)?;
-        chain.proto = Proto(next);
-        chain.l4_at += if kind == FRAGMENT { 8 } else { (usize::from(len) + 1) * 8 };
-        if chain.l4_at > packet.len() {
-            return Err(Malformed::BadExtensionHeader);
-        }
-        if kind == ROUTING {
+        if extension.kind == ROUTING {
             let segments_left = offset1;
             chain.source_route |= segments_left > 0;
         }
-        if kind == FRAGMENT {
+        if extension.kind == FRAGMENT {
             if chain.fragment != Fragment::Whole {
                 return Err(Malformed::BadExtensionHeader);
             }
@@ -139,38 +160,28 @@ fn walk_extensions(packet: &[u8], total_len: usize, mut chain: Chain) -> Result<
     if is_extension(chain.proto.0) { Err(Malformed::BadExtensionHeader) } else { Ok(chain) }
 }
 
-/// Which octet of `packet`, counted from the IPv6 header, keeps its extension headers from making sense: the length of one
-/// that reaches beyond the packet's end, or what says that options for every hop follow, which stand first or nowhere.
+/// Options for every hop stand first or nowhere.
+fn is_misplaced(extension: &Extension) -> bool {
+    extension.kind == HOP_BY_HOP && extension.at > HEADER_LEN
+}
+
+/// Which octet of `packet`, counted from the IPv6 header, keeps its extension headers from making sense: what says that one
+/// follows that is misplaced, or the length of one that reaches beyond the packet's end.
 #[cold]
 pub(super) fn misfit(packet: &[u8]) -> Option<usize> {
-    let (mut kind_at, mut at) = (6, HEADER_LEN);
-    for _ in 0..MAX_EXTENSIONS {
-        let kind = *packet.get(kind_at)?;
-        if kind == HOP_BY_HOP && at > HEADER_LEN {
-            return Some(kind_at);
+    extensions(packet).find_map(|extension| {
+        if is_misplaced(&extension) {
+            Some(extension.kind_at)
+        } else {
+            (extension.end() > packet.len()).then_some(extension.at + 1)
         }
-        let [_, len, ..] = *packet.get(at..)?.first_chunk::<8>().filter(|_| is_extension(kind))?;
-        let end = at + if kind == FRAGMENT { 8 } else { (usize::from(len) + 1) * 8 };
-        if end > packet.len() {
-            return Some(at + 1);
-        }
-        (kind_at, at) = (at, end);
-    }
-    None
+    })
 }
 
 /// Where the fragment header of `packet` is, counted from the IPv6 header.
 #[cold]
 pub(super) fn fragment_header_at(packet: &[u8]) -> Option<usize> {
-    let (mut kind, mut at) = (*packet.get(6)?, HEADER_LEN);
-    for _ in 0..MAX_EXTENSIONS {
-        if kind == FRAGMENT {
-            return Some(at);
-        }
-        let [next, len, ..] = *packet.get(at..)?.first_chunk::<2>().filter(|_| is_extension(kind))?;
-        (kind, at) = (next, at + (usize::from(len) + 1) * 8);
-    }
-    None
+    extensions(packet).find(|extension| extension.kind == FRAGMENT).map(|extension| extension.at)
 }
 
 #[cfg(test)]

@@ -158,9 +158,12 @@ mod tests {
     fn ipv6_fragments_have_long_numbers_that_workers_share_out() {
         let (a, b) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
         let mut firsts = HashSet::new();
-        for mut worker in (0..3).map(|index| WorkerState::new(index, 3, 0)) {
+        for index in 0..3 {
+            let mut worker = WorkerState::new(index as u16, 3, 0);
             let drawn: HashSet<u32> = (0..70_000).map(|_| worker.next_fragment_ident(a, b, Proto::UDP)).collect();
             assert_eq!(drawn.len(), 70_000, "more than sixteen bits hold");
+            let own = index * (65536 / 3)..(index + 1) * (65536 / 3);
+            assert!(drawn.iter().all(|id| own.contains(&(id >> 16))));
             assert!(drawn.iter().all(|&id| firsts.insert(id)));
         }
         let mut only = WorkerState::new(0, 1, 0);
