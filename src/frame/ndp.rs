@@ -307,7 +307,7 @@ mod tests {
             assert!(told.contains(part), "{part}: {told}");
         }
 
-        let mut unasked = [0; ADVERTISEMENT_FRAME_LEN];
+        let mut unasked = [0; 14 + 40 + 32];
         assert_eq!(unsolicited_advertisement(&mut unasked, &router), unasked.len());
         let (macs, ips, same) = read(&unasked);
         assert_eq!(macs, "02-00-00-00-00-09 -> 33-33-00-00-00-01");
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_solicitation_of_ours_is_one_to_others() {
-        let mut bytes = [0; SOLICITATION_FRAME_LEN];
+        let mut bytes = [0; 14 + 40 + 32];
         for (to, expected) in [(None, "33-33-ff-12-34-56"), (Some(SENDER), "02-00-00-00-00-02")] {
             assert_eq!(neighbour_solicitation(&mut bytes, (OUR, ip("fe80::9")), ip("fd00::12:3456"), to), bytes.len());
             let (macs, ips, said) = read(&bytes);
