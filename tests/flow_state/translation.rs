@@ -413,7 +413,8 @@ fn echo_claims_follow_requests() {
         assert_eq!(other_program[2 * usize::from(id)].load(SeqCst), until, "replies may come by either port");
         until
     };
-    assert!(!state.attach_echo_claims(vec![Words::memory(8).unwrap()], at(110)), "too small");
+    let small = Words::memory(2 * 65536 - 1).unwrap();
+    assert!(!state.attach_echo_claims(vec![small], at(110)), "two words for each identifier");
     assert!(state.attach_echo_claims(vec![claims, others], at(110)));
     assert_eq!(until(before), 110 + 91, "what the state remembers is claimed at once");
     assert_eq!(until(20999), 0);
