@@ -197,6 +197,36 @@ fn fragments_are_claimed_as_their_first_and_undecided_before_it() {
 }
 
 #[test]
+fn what_is_no_first_fragment_leads_no_others() {
+    use Claim::{Engine, Undecided};
+    let (world, mut program) = both(Place::Underlay, &[]);
+    program.set_keeps_early(true).unwrap();
+    let mut claimant = Claimant::default();
+    let mut claims = |frame: &[u8], expected| {
+        assert_eq!(both_claim(&world, &program, &mut claimant, frame), (expected, expected));
+    };
+    let content: Vec<u8> = (0..200).collect();
+    let whole = udp("198.51.100.7:9", "192.168.50.1:20740").id(500).payload(&content).eth(MAC_B, MAC_A).bytes();
+    claims(&whole, Engine);
+    claims(&fragments(&whole, 64, 500)[1], Undecided);
+
+    let whole = udp6_of(Hop(MAC_B, MAC_A, 64), "[2001:db8::7]:9", "[fd50::1]:20740", &content);
+    let [first, later] = [0, 1].map(|nth| fragments(&whole, 64, 600)[nth].clone());
+    let header = 14 + 40;
+    let mut far = first.clone();
+    far[header + 2..header + 4].copy_from_slice(&0xfff9_u16.to_be_bytes());
+    claims(&far, Undecided);
+    // A second fragment header, of a whole packet, takes nothing back.
+    let mut twice = first;
+    twice.splice(header..header, [44, 0, 0, 1, 0, 0, 0, 1]);
+    twice[header + 10..header + 12].fill(0);
+    twice[19] += 8;
+    claims(&later, Undecided);
+    claims(&twice, Engine);
+    claims(&later, Engine);
+}
+
+#[test]
 fn random_fragments_are_claimed_alike() {
     let ids = 0..4_u32;
     let fragment = (arbitrary::frame(), ids, 0..4_usize, any::<bool>());
@@ -292,6 +322,10 @@ fn an_ipv4_header_that_makes_no_sense_is_the_kernels() {
         frame[at] = octet;
         assert_eq!(decisions(&world, &program, &frame), (false, false), "octet {at} is {octet:#x}");
     }
+    let mut frame = udp("198.51.100.7:9", "192.168.50.1:20740").eth(MAC_B, MAC_A).bytes();
+    assert_eq!(decisions(&world, &program, &frame), (true, true));
+    frame[17] = 22;
+    assert_eq!(decisions(&world, &program, &frame), (false, false), "the packet ends between its ports");
 }
 
 #[test]
