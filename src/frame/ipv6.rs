@@ -227,6 +227,7 @@ mod tests {
         let fragment =
             |offset_more: [u8; 2]| parsed(44, &after(&[[17, 0, offset_more[0], offset_more[1], 0, 0, 0, 9]]));
         assert_eq!(fragment([0, 0]).unwrap().fragment, Fragment::Whole, "atomic");
+        assert_eq!(parsed(44, &[59, 0, 0, 0, 0, 0, 0, 9]).unwrap().l4, L4::Portless, "atomic, of nothing");
         assert_eq!(fragment([0, 1]).unwrap().fragment, Fragment::First);
         let later = fragment([0, 0x10]).unwrap();
         assert_eq!((later.fragment, later.l4, later.proto), (Fragment::Later, L4::Later, Proto::UDP));
