@@ -161,24 +161,36 @@ fn nothing_is_left_of_ports_that_went() {
         meets_erin(lab.at("dave"));
         detach_erin(lab);
     };
-    // At first a packet of somebody else may be on its way.
-    let free = frames(&mut lab);
+    // At first packets of others are on their way, and what has gone is closed a moment later.
+    let free = settled("free frames", || frames(&mut lab));
     once(&mut lab);
-    until("all frames are home", SOON, || (frames(&mut lab) >= free).then_some(()));
+    until("all frames are home", SOON, || (frames(&mut lab) == free).then_some(()));
+    settled("descriptors", || Footprint::of(&mut lab).descriptors);
     let (before, began) = (Footprint::of(&mut lab), Instant::now());
     (0..20).for_each(|_| once(&mut lab));
     let took = began.elapsed() / 20;
-    until("all frames are home", SOON, || (frames(&mut lab) >= free).then_some(()));
+    until("all frames are home", SOON, || (frames(&mut lab) == free).then_some(()));
     let after = Footprint::of(&mut lab);
     println!("{took:.1?} for one to come, be met and go; {before:?}, then {after:?}");
-    // At each of the two times the last connection to the control socket may not be closed yet.
-    let grown = |now: &Footprint| {
-        now.descriptors > before.descriptors || now.pins != before.pins || now.memory_kib > before.memory_kib + 1024
+    let is_as_before = |now: &Footprint| {
+        (now.descriptors, now.pins) == (before.descriptors, before.pins) && now.memory_kib <= before.memory_kib + 1024
     };
-    until("descriptors, pins and memory are as before", SOON, || (!grown(&Footprint::of(&mut lab))).then_some(()));
+    until("descriptors, pins and memory are as before", SOON, || is_as_before(&Footprint::of(&mut lab)).then_some(()));
     lab.engine(1).stop();
     assert!(!lab.engine(1).log().contains("lost frames"), "{}", lab.engine(1).log());
     lab.engine(1).start();
+}
+
+/// What `look` finds fifty times in a row.
+fn settled<T: PartialEq>(what: &str, mut look: impl FnMut() -> T) -> T {
+    let (mut found, mut same) = (look(), 0);
+    until(&format!("{what} stay as they are"), SOON, || {
+        let now = look();
+        same = if now == found { same + 1 } else { 0 };
+        found = now;
+        (same == 50).then_some(())
+    });
+    found
 }
 
 /// What an engine has of the host.
