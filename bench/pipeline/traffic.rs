@@ -4,7 +4,7 @@ use std::fmt;
 
 use sixway::frame::checksum::{self, Sum};
 use sixway::naming::Protocol;
-use sixway::units::{Endpoint, Ip, PortId, PortRange, Proto};
+use sixway::units::{self, Endpoint, Ip, PortId, PortRange, Proto};
 
 use super::world::{
     EXTERNAL, NATIVE, NATIVE_BLOCK, Place, REPLICAS, REPLICATED, SERVICES, Shared, TRANSLATED, TRANSLATED_BLOCK,
@@ -86,7 +86,7 @@ impl Case {
 
     /// `count` packets, each drawn anew; of flows that have entries as many as there may be.
     pub fn frames(self, world: &World, count: usize) -> Vec<[u8; LEN]> {
-        let mut random = Random(0x6_1e57);
+        let mut random = Random(units::Random::new(0x6_1e57));
         let flows = match self.way {
             Way::Translated => Some(usize::from(TRANSLATED_BLOCK.last - TRANSLATED_BLOCK.first) * 7 / 8),
             Way::Replicated(_) | Way::Crowded(_) => Some(KEPT_FLOWS),
@@ -204,15 +204,12 @@ fn frame(port: PortId, src: Endpoint, dst: Endpoint, opens: bool, random: &mut R
     frame
 }
 
-/// SplitMix64 (Steele et al. 2014): the same packets in every run.
-struct Random(u64);
+/// The same packets in every run.
+struct Random(units::Random);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ word >> 31
+        self.0.word()
     }
 
     fn below(&mut self, end: usize) -> usize {

@@ -4,6 +4,7 @@ use super::MOST_LATE;
 use super::history::{Container, History, INSIDE_BLOCK, Place, SHARED};
 use super::servers::{End, Servers, port_mac};
 use crate::packet::{ACK, FIN, Packet, RST, SYN, tcp, udp};
+use sixway::units::Random;
 
 /// Packets of no particular meaning, each turn.
 const CHATTER: usize = 60;
@@ -13,7 +14,7 @@ pub struct Talk {
     connections: Vec<Connection>,
     /// Frames that are still on the wire: who sent them, when, and towards which server.
     late: Vec<(Container, u64, usize, Vec<u8>)>,
-    seed: u64,
+    random: Random,
     pub delivered: usize,
     pub carried_on: usize,
 }
@@ -40,7 +41,14 @@ struct Connection {
 impl Talk {
     pub fn new(history: History, seed: u64) -> Talk {
         let servers = Servers::new(history);
-        Talk { servers, connections: Vec::new(), late: Vec::new(), seed, delivered: 0, carried_on: 0 }
+        Talk {
+            servers,
+            connections: Vec::new(),
+            late: Vec::new(),
+            random: Random::new(seed),
+            delivered: 0,
+            carried_on: 0,
+        }
     }
 
     pub fn wait(&mut self, seconds: u64) {
@@ -71,10 +79,7 @@ impl Talk {
     }
 
     fn random(&mut self, below: u64) -> u64 {
-        // SplitMix64.
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (self.seed ^ self.seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb) % below
+        self.random.word() % below
     }
 
     /// A packet from behind the container's port on a server, to its end.
